@@ -1,0 +1,1 @@
+"""The runtime: scheduler core, executors, engine, journal, recorder."""

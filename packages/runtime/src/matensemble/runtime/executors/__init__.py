@@ -1,0 +1,1 @@
+"""Executors: what runs a chore. One protocol, two implementations, and a fake in `testing`."""

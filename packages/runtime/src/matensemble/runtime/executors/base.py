@@ -1,0 +1,102 @@
+"""The port through which chores reach processes: what every executor promises.
+
+Called by the engine, from the one thread that owns the state; an executor answers by posting
+events, from any thread. The contract suite (`tests/runtime/executors/contract.py`) holds each
+implementation to the obligations written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from matensemble.model import Reason
+from matensemble.runtime.executors.request import LaunchRequest
+from matensemble.runtime.scheduler.events import (
+    ChorePlaced,
+    ChoreStarted,
+    ChoreSubmitted,
+    ResourcesFreed,
+)
+from matensemble.runtime.scheduler.resources import Allocation
+
+TERM_GRACE_SECONDS = 3.0
+"""Time between TERM and KILL when a chore is ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """All processes of an attempt have ended, or it could not be started.
+
+    The engine settles it: success codes, result file and error record decide the outcome.
+    """
+
+    chore_id: str
+    attempt: int
+    exit_code: int | None
+    """Highest exit code of its tasks, ``-n`` for signal n; None where no process was started."""
+    reason: Reason | None = None
+    """What the executor knows for itself: `EXECUTABLE_NOT_FOUND`, `SUBMIT_ERROR`,
+    `DURATION_EXCEEDED`, `CANCELLED`, `EXCEEDS_ALLOCATION`, `NODE_FAILURE`, `OUT_OF_MEMORY`,
+    `IO_ERROR`. None: the exit code speaks."""
+    detail: str = ""
+    """One line for people: the missing program, the message of the resource manager …"""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorLost:
+    """The executor cannot go on (launcher died, broker gone); nothing further will be posted."""
+
+    problem: str
+
+
+ExecutorEvent = (
+    ChoreSubmitted | ChorePlaced | ChoreStarted | JobEnded | ResourcesFreed | ExecutorLost
+)
+Post = Callable[[ExecutorEvent], None]
+
+
+class Executor(Protocol):
+    """Runs chores as processes somewhere.
+
+    For each `submit` an executor posts, in this order: `ChoreSubmitted`; optionally `ChorePlaced`
+    and `ChoreStarted`; exactly one `JobEnded`; exactly one `ResourcesFreed`. A request that it
+    refuses is posted as `JobEnded` with a reason, then `ResourcesFreed`. After `ExecutorLost`
+    nothing is owed.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in messages and in `status.json`."""
+
+    @property
+    def look_ahead(self) -> int:
+        """How many chores beyond what fits may queue at the executor, to hide its latency."""
+
+    def open(self, post: Post) -> Allocation:
+        """Connect, and return the nodes that chores may use.
+
+        Raises
+        ------
+        ExecutorUnavailableError
+            If it cannot work here; nothing is left behind.
+        """
+
+    def submit(self, request: LaunchRequest) -> None:
+        """Start an attempt; return without waiting for it.
+
+        The directory exists. stdout and stderr are created (or truncated) by the executor, mode
+        0600. Every process runs in ``request.cwd`` with the requested environment, no standard
+        input, and signal handlers at their defaults. ``resources.duration`` is enforced: TERM,
+        then KILL after `TERM_GRACE_SECONDS`, to the whole process group.
+        """
+
+    def cancel(self, chore_id: str, attempt: int) -> None:
+        """End an attempt as above, `JobEnded` with `Reason.CANCELLED`; unknown ones are ignored."""
+
+    def close(self) -> None:
+        """End whatever still runs and release everything; may be called twice.
+
+        Afterwards no process that this executor started is alive, and nothing is posted.
+        """

@@ -1,0 +1,38 @@
+"""What an executor needs to know to start one attempt of a chore."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from matensemble.model import Resources
+from matensemble.runtime.scheduler.resources import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """One attempt of a chore, as processes."""
+
+    chore_id: str
+    """The chore."""
+    attempt: int
+    """From 1."""
+    name: str
+    """Name of the group, for people who look at the resource manager."""
+    argv: tuple[str, ...]
+    """Program and arguments; a program without a slash is looked up on the chore's PATH."""
+    cwd: Path
+    """Directory to run in, absolute; exists."""
+    stdout_path: Path
+    """Where standard output goes, absolute."""
+    stderr_path: Path
+    """Where standard error goes, absolute."""
+    resources: Resources
+    """Tasks, cores, GPUs, duration, MPI; `resources.env` is already part of `env`."""
+    env: Mapping[str, str]
+    """Variables laid over the inherited environment, or the whole of it."""
+    inherit_env: bool = True
+    """Whether the driver's environment lies under `env`."""
+    placement: Placement | None = None
+    """Where the scheduler expects it; executors that place by themselves ignore it."""

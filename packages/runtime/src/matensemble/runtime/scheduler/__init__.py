@@ -1,0 +1,1 @@
+"""The scheduler core: facts in, orders out; no clock, file, thread or Flux handle."""

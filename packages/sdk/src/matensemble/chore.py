@@ -1,0 +1,482 @@
+"""Chores as values, the specs that strategies return, and the registry of callables.
+
+Owns what a chore *is* (not where it stands: that is the scheduler's), how it is written as one JSON
+header, and how its arguments are frozen. Nothing here runs a chore.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cloudpickle
+
+from matensemble import references, wire
+from matensemble.command import Command, freeze_command
+from matensemble.errors import (
+    DuplicateNameError,
+    InvalidArgumentsError,
+    InvalidNameError,
+    InvalidOptionError,
+    ReferenceUseError,
+    UnknownNameError,
+    UnpicklableError,
+)
+from matensemble.model import ALLOWED_NAME, ChoreType, OutputReference, Resources
+from matensemble.references import Gather, Sibling
+
+if TYPE_CHECKING:
+    from matensemble.references import Dependency
+
+NICE_RANGE = (-1_000_000, 1_000_000)
+
+
+class Place(NamedTuple):
+    """Where bytes stand: a file relative to the run directory, offset and size in bytes."""
+
+    file: str
+    offset: int
+    size: int
+
+
+def make_chore_id(name: str, number: int) -> str:
+    """Return the id of the `number`-th chore of a pipeline (from 1), named `name`."""
+    return f"chore-{name}-{number:04d}"
+
+
+def check_name(name: object) -> str:
+    """Return a name that is a single path segment.
+
+    Raises
+    ------
+    InvalidNameError
+        If it is not.
+    """
+    if not isinstance(name, str):
+        raise InvalidNameError(name, "is not text")
+    if "/" in name or "\\" in name:
+        raise InvalidNameError(name, "contains a path separator")
+    if not ALLOWED_NAME.fullmatch(name):
+        raise InvalidNameError(name, "is empty" if not name else "cannot be a file name everywhere")
+    return name
+
+
+def check_nice(nice: object) -> int:
+    """Return a valid `nice`: an integer, lower runs first.
+
+    Raises
+    ------
+    InvalidOptionError
+        If it is none.
+    """
+    low, high = NICE_RANGE
+    if not isinstance(nice, int) or isinstance(nice, bool) or not low <= nice <= high:
+        raise InvalidOptionError("nice", nice, f"an integer from {low} to {high}")
+    return nice
+
+
+def check_success_codes(codes: object) -> tuple[int, ...]:
+    """Return exit codes as a sorted tuple; a single integer stands for itself.
+
+    Raises
+    ------
+    InvalidOptionError
+        If they are not integers from -64 (a signal) to 255, or there is none.
+    """
+    expected = "exit codes from 0 to 255, or -1 to -64 for signals, at least one"
+    if isinstance(codes, int) and not isinstance(codes, bool):
+        codes = (codes,)
+    if isinstance(codes, (str, bytes)) or not isinstance(codes, (Sequence, set, frozenset, range)):
+        raise InvalidOptionError("success_codes", codes, expected)
+    for code in codes:
+        if not isinstance(code, int) or isinstance(code, bool) or not -64 <= code <= 255:
+            raise InvalidOptionError("success_codes", codes, expected)
+    if not codes:
+        raise InvalidOptionError("success_codes", codes, expected)
+    return tuple(sorted(set(codes)))
+
+
+def check_after(after: object) -> tuple[str, ...]:
+    """Return the chore ids of an ``after=[…]`` list of references.
+
+    Raises
+    ------
+    InvalidOptionError
+        If it holds anything else.
+    """
+    if isinstance(after, OutputReference):
+        after = [after]
+    if not isinstance(after, (list, tuple, set, frozenset)) or not all(
+        isinstance(item, OutputReference) and isinstance(item.dependency, str) for item in after
+    ):
+        raise InvalidOptionError("after", after, "a list of references to chores")
+    return tuple(dict.fromkeys(item.chore_id for item in after))
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Immutable specification of one submission."""
+
+    id: str
+    """Unique in the run; empty for a spec that the driver has not admitted yet."""
+    name: str
+    """Name of the group."""
+    kind: ChoreType
+    """Python function or executable."""
+    deps: tuple[Dependency, ...] = ()
+    """What fills the slots of the frozen arguments, in slot order."""
+    after: tuple[str, ...] = ()
+    """Chores that must complete first, without data."""
+    resources: Resources = field(default_factory=Resources)
+    """What it needs; `env` is read from `env_place` where the chore was loaded from disk."""
+    nice: int = 0
+    """Order among the ready: lower first, then admission."""
+    success_codes: tuple[int, ...] = (0,)
+    """Exit codes that mean success."""
+    callable: str | None = None
+    """Registry name of the function; None for an executable."""
+    command: tuple[str, ...] | None = None
+    """Program and arguments of an executable; with `arguments`, only a preview for people."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """Files an executable must leave behind: name → path relative to its directory."""
+    arguments: Place | None = None
+    """Frozen ``(args, kwargs)`` of a call, or ``(command, inputs)`` of an executable that needs
+    the worker to resolve references or write inputs."""
+    env_place: Place | None = None
+    """Where `resources.env` stands as JSON: values may be secrets, so no header holds them."""
+    is_strategy: bool = False
+    """Whether the function returns chore specs."""
+    stage: int = 0
+    """How many gathers lie on the longest way to this chore (see `matensemble.dag`)."""
+
+    @property
+    def needs_worker(self) -> bool:
+        """Whether the worker must start it (else the command is run as it is)."""
+        return self.kind is ChoreType.PYTHON or self.arguments is not None
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Ids of all chores that must complete first, each once."""
+        if not self.after and all(isinstance(dep, str) for dep in self.deps):
+            return self.deps  # type: ignore[return-value]
+        return tuple(dict.fromkeys([d for d in self.deps if isinstance(d, str)] + [*self.after]))
+
+    @property
+    def gathers(self) -> tuple[str, ...]:
+        """Names of the groups whose results it collects."""
+        return tuple(dep.name for dep in self.deps if isinstance(dep, Gather))
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the chore as a JSON object; what has its default is left out."""
+        header: dict[str, Any] = {"id": self.id, "name": self.name, "kind": self.kind.value}
+        if self.deps:
+            header["deps"] = [_dependency_to_json(dep) for dep in self.deps]
+        if self.after:
+            header["after"] = self.after
+        if resources := self.resources.to_json():
+            header["resources"] = resources
+        if self.nice:
+            header["nice"] = self.nice
+        if self.success_codes != (0,):
+            header["success_codes"] = self.success_codes
+        if self.callable is not None and self.callable != self.name:
+            header["callable"] = self.callable
+        if self.command is not None:
+            header["command"] = self.command
+        if self.outputs:
+            header["outputs"] = self.outputs
+        if self.arguments is not None:
+            header["arguments"] = self.arguments
+        if self.env_place is not None:
+            header["env"] = self.env_place
+        if self.is_strategy:
+            header["strategy"] = True
+        if self.stage:
+            header["stage"] = self.stage
+        return header
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> Chore:
+        """Return the chore of `to_header`; unknown keys are ignored.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            If it is no chore header.
+        """
+        kind = ChoreType(header["kind"])
+        name = header["name"]
+        command = header.get("command")
+        return cls(
+            id=header["id"],
+            name=name,
+            kind=kind,
+            deps=tuple(_dependency_from_json(dep) for dep in header.get("deps", ())),
+            after=tuple(header.get("after", ())),
+            resources=Resources.from_json(header.get("resources", {})),
+            nice=header.get("nice", 0),
+            success_codes=tuple(header.get("success_codes", (0,))),
+            callable=header.get("callable", name) if kind is ChoreType.PYTHON else None,
+            command=tuple(command) if command is not None else None,
+            outputs=header.get("outputs", {}),
+            arguments=_place(header.get("arguments")),
+            env_place=_place(header.get("env")),
+            is_strategy=header.get("strategy", False),
+            stage=header.get("stage", 0),
+        )
+
+
+def _place(value: Sequence[Any] | None) -> Place | None:
+    return None if value is None else Place(*value)
+
+
+def _dependency_to_json(dep: Dependency) -> Any:
+    if isinstance(dep, Gather):
+        return {"gather": dep.name}
+    if isinstance(dep, Sibling):
+        return {"spec": dep.token}
+    return dep
+
+
+def _dependency_from_json(value: Any) -> Dependency:
+    if isinstance(value, str):
+        return value
+    return Gather(value["gather"]) if "gather" in value else Sibling(value["spec"])
+
+
+# --- specs ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class ChoreSpec:
+    """A request to add a chore while the run is alive; strategies return them.
+
+    Raises
+    ------
+    InvalidOptionError, InvalidNameError
+        If a value is impossible in itself.
+    """
+
+    args: Sequence[Any] = ()
+    """Positional arguments; may hold references to earlier chores and `ref` of sibling specs."""
+    kwargs: Mapping[str, Any] | None = None
+    """Keyword arguments, likewise."""
+    qualname: str = ""
+    """Name the callable is registered under, and of the new chore's group."""
+    resources: Resources | None = None
+    """What it needs; None means what the callable was registered with."""
+    nice: int = 0
+    """Order among the ready: lower first."""
+    _: KW_ONLY
+    after: Sequence[OutputReference[Any]] = ()
+    """Chores that must complete first, without data."""
+    success_codes: Sequence[int] = (0,)
+    """Exit codes that mean success."""
+    command: Command | None = None
+    """For an executable: program and arguments; use `ChoreSpec.exec`."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """For an executable: files to write first."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """For an executable: files it must leave behind."""
+
+    def __post_init__(self) -> None:
+        check_name(self.qualname)
+        check_nice(self.nice)
+        self.success_codes = check_success_codes(self.success_codes)
+        if self.resources is not None and not isinstance(self.resources, Resources):
+            raise InvalidOptionError("resources", self.resources, "a Resources object or None")
+
+    @classmethod
+    def exec(
+        cls,
+        command: Command,
+        name: str | None = None,
+        *,
+        resources: Resources | None = None,
+        nice: int = 0,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, str] | None = None,
+        after: Sequence[OutputReference[Any]] = (),
+        success_codes: Sequence[int] = (0,),
+    ) -> ChoreSpec:
+        """Return the spec of an executable; the arguments are those of `Pipeline.exec`."""
+        frozen = freeze_command(name, command, inputs or {}, outputs or {})
+        return cls(
+            qualname=frozen.name,
+            resources=resources,
+            nice=nice,
+            after=after,
+            success_codes=success_codes,
+            command=command,
+            inputs=inputs or {},
+            outputs=outputs or {},
+        )
+
+    @property
+    def ref(self) -> OutputReference[Any]:
+        """A reference to the result of the chore this spec will become, for its siblings."""
+        return OutputReference(Sibling(self))
+
+
+# --- callables --------------------------------------------------------------------------------
+
+
+class CallShape(NamedTuple):
+    """Signature of a callable as data, so that calls can be checked without loading it."""
+
+    parameters: tuple[tuple[str, int, bool], ...] | None
+    """Name, kind (as `inspect.Parameter.kind`) and whether it has a default; None: unknown."""
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> CallShape:
+        """Return the shape of a callable; of some built-in ones it cannot be known."""
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (ValueError, TypeError):
+            return cls(None)
+        return cls(
+            tuple(
+                (p.name, int(p.kind), p.default is not inspect.Parameter.empty) for p in parameters
+            )
+        )
+
+    def check(self, name: str, num_args: int, keywords: Sequence[str]) -> None:
+        """Check that a call with so many positional and these keyword arguments is possible.
+
+        Raises
+        ------
+        InvalidArgumentsError
+            If it is not.
+        """
+        if self.parameters is None:
+            return
+        signature = inspect.Signature(
+            [
+                inspect.Parameter(
+                    parameter,
+                    inspect._ParameterKind(kind),
+                    default=... if has_default else inspect.Parameter.empty,
+                )
+                for parameter, kind, has_default in self.parameters
+            ]
+        )
+        try:
+            signature.bind(*[None] * num_args, **dict.fromkeys(keywords))
+        except TypeError as error:
+            raise InvalidArgumentsError(name, str(signature), str(error)) from None
+
+
+class ChoreRegistry:
+    """Callables by name; each travels to the workers by value.
+
+    A callable is pickled when the pipeline is written, not when it is registered, so that it sees
+    the helpers that a script defines below it.
+    """
+
+    def __init__(self, by_value: Sequence[ModuleType] = ()) -> None:
+        self._callables: dict[str, Callable[..., Any]] = {}
+        self._by_value = tuple(by_value)
+
+    def register(self, name: str, function: Callable[..., Any], *, replace: bool = False) -> None:
+        """Register a callable.
+
+        Parameters
+        ----------
+        name
+            A single path segment.
+        function
+            Any callable.
+        replace
+            Whether it may take the place of an earlier one (notebook cells that run again).
+
+        Raises
+        ------
+        InvalidNameError, DuplicateNameError
+            If the name cannot be used.
+        InvalidOptionError
+            If `function` cannot be called.
+        """
+        check_name(name)
+        if not callable(function):
+            raise InvalidOptionError("function", function, "callable")
+        if name in self._callables and not replace:
+            raise DuplicateNameError(name)
+        self._callables[name] = function
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        try:
+            return self._callables[name]
+        except KeyError:
+            raise UnknownNameError(name, tuple(self)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._callables
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._callables)
+
+    def __len__(self) -> int:
+        return len(self._callables)
+
+    def dumps(self, name: str) -> bytes:
+        """Return a registered callable, pickled by value with the module it is defined in.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is none of this name.
+        UnpicklableError
+            If it cannot be pickled; names the object inside that is the problem.
+        ReferenceUseError
+            If it uses a reference that is not one of its arguments.
+        """
+        function = self[name]
+        modules = [m for m in self._by_value if m.__name__ not in _registered_by_value()]
+        own = sys.modules.get(getattr(function, "__module__", None) or "")
+        if own is not None and _is_user_module(own) and own.__name__ not in _registered_by_value():
+            modules.append(own)
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            with references.collecting() as found:
+                data: bytes = cloudpickle.dumps(function, wire.PICKLE_PROTOCOL)
+        except Exception as error:
+            from matensemble.unpicklable import find_culprit
+
+            raise UnpicklableError(
+                f"the function {name!r}", find_culprit(function), f"{type(error).__name__}: {error}"
+            ) from error
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
+        for dependency in found.dependencies:
+            raise ReferenceUseError(
+                repr(OutputReference(dependency)),
+                f"using it inside the function {name!r} without passing it as an argument",
+            )
+        return data
+
+
+def _registered_by_value() -> set[str]:
+    names: set[str] = cloudpickle.list_registry_pickle_by_value()
+    return names
+
+
+def _is_user_module(module: ModuleType) -> bool:
+    """Whether a module lies outside the installed ones, so that workers may lack it."""
+    origin = getattr(module, "__file__", None)
+    if module.__name__ == "__main__" or origin is None:
+        return False  # cloudpickle pickles __main__ by value; built-in modules are everywhere
+    installed = {
+        sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+    path = Path(origin).resolve()
+    return not any(path.is_relative_to(Path(root).resolve()) for root in installed) and (
+        "site-packages" not in path.parts and "dist-packages" not in path.parts
+    )

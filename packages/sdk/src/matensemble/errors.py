@@ -1,0 +1,348 @@
+"""Every exception of the product.
+
+Owns the tree of error types. Each class carries its facts as fields, so that programs need not
+parse messages, and survives pickling with them. A message says what happened, where to look and
+what to do. Imports nothing, because the worker loads this module at its start.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def _restore(
+    cls: type[MatEnsembleError], args: tuple[object, ...], fields: dict[str, object]
+) -> MatEnsembleError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class MatEnsembleError(Exception):
+    """Base of every error that MatEnsemble raises on purpose.
+
+    Subclasses take their fields in the constructor and pass the finished message on; pickling
+    restores message and fields without calling the constructor again.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+# --- while a pipeline is written --------------------------------------------------------------
+
+
+class AuthoringError(MatEnsembleError):
+    """A pipeline was described wrongly; nothing has run."""
+
+
+class InvalidResourcesError(AuthoringError, ValueError):
+    """A resource request is impossible in itself (zero, negative, not an integer …)."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        self.field = field
+        self.value = repr(value)
+        self.expected = expected
+        super().__init__(f"resources: {field}={value!r} is not possible; it must be {expected}")
+
+
+class InvalidOptionError(AuthoringError, ValueError):
+    """An option of a chore or of a run has a value that it cannot have."""
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        self.option = option
+        self.value = repr(value)
+        self.expected = expected
+        super().__init__(f"{option}={value!r} is not possible; it must be {expected}")
+
+
+class InvalidNameError(AuthoringError, ValueError):
+    """A name cannot become a single path segment."""
+
+    def __init__(self, name: object, problem: str) -> None:
+        self.name = name
+        self.problem = problem
+        super().__init__(
+            f"the name {name!r} {problem}; use letters, digits, '_', '-' and '.', "
+            "at most 100 of them, starting with a letter, a digit or '_'"
+        )
+
+
+class DuplicateNameError(AuthoringError, ValueError):
+    """A name was registered twice."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"the name {name!r} is already registered in this pipeline; "
+            "give the second function its own with name=…"
+        )
+
+
+class UnknownNameError(AuthoringError, LookupError):
+    """No callable is registered under this name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        listed = ", ".join(self.known[:10]) + (" …" if len(self.known) > 10 else "")
+        super().__init__(
+            f"no callable is registered as {name!r}; registered here: {listed or 'none'}"
+        )
+
+    def __str__(self) -> str:  # LookupError would show the repr of the message
+        return str(self.args[0])
+
+
+class InvalidArgumentsError(AuthoringError, TypeError):
+    """The arguments of a call do not fit the signature of the function."""
+
+    def __init__(self, name: str, signature: str, problem: str) -> None:
+        self.name = name
+        self.signature = signature
+        self.problem = problem
+        super().__init__(f"{name}{signature} cannot be called like this: {problem}")
+
+
+class UnpicklableError(AuthoringError, TypeError):
+    """A callable or an argument cannot travel to another process."""
+
+    def __init__(self, what: str, culprit: str, cause: str) -> None:
+        self.what = what
+        self.culprit = culprit
+        self.cause = cause
+        super().__init__(
+            f"{what} cannot be pickled: the problem is {culprit} ({cause}). "
+            "Create such objects inside the chore, or pass what is needed to make them"
+        )
+
+
+class InvalidCommandError(AuthoringError, ValueError):
+    """The command of an executable chore is empty or cannot be split."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name = name
+        self.problem = problem
+        super().__init__(f"the command of {name!r} {problem}")
+
+
+class ReferenceUseError(AuthoringError, TypeError):
+    """A reference was used as if the result were already there."""
+
+    def __init__(self, reference: str, use: str) -> None:
+        self.reference = reference
+        self.use = use
+        super().__init__(
+            f"{reference} stands for a result that does not exist yet, so {use} is not possible. "
+            "Pass it to another chore, take a part with ref['key'], ref[0] or ref.attr('name'), "
+            "or call ref.result() after the run"
+        )
+
+
+class UnknownReferenceError(AuthoringError, ValueError):
+    """A chore refers to a chore that is not part of the pipeline."""
+
+    def __init__(self, chore_id: str, missing: str) -> None:
+        self.chore_id = chore_id
+        self.missing = missing
+        super().__init__(
+            f"{chore_id} depends on {missing}, which is not a chore of this pipeline; "
+            "was the reference made by another Pipeline, or before a cell was run again?"
+        )
+
+
+class CycleError(AuthoringError, ValueError):
+    """The chores depend on one another in a circle."""
+
+    def __init__(self, chore_ids: Sequence[str]) -> None:
+        self.chore_ids = tuple(chore_ids)
+        super().__init__("these chores wait for one another: " + " → ".join(self.chore_ids))
+
+
+class EmptyPipelineError(AuthoringError, ValueError):
+    """A pipeline without a chore was saved or submitted."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this pipeline has no chores; call a function decorated with @pipe.chore, "
+            "or pipe.exec(…), before saving or submitting"
+        )
+
+
+class PipelineSubmittedError(AuthoringError, RuntimeError):
+    """A pipeline that was already submitted or saved was used again."""
+
+    def __init__(self, action: str, run_dir: str) -> None:
+        self.action = action
+        self.run_dir = run_dir
+        super().__init__(
+            f"{action} is not possible any more: this pipeline was written to {run_dir}. "
+            "Make a new Pipeline for a new run"
+        )
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+class RunDirectoryError(MatEnsembleError):
+    """A run directory is not what the operation needs."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
+
+
+class FormatError(MatEnsembleError, ValueError):
+    """A file is damaged, or written in a format this version does not read."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
+
+
+class IncompatibleEnvironmentError(MatEnsembleError, RuntimeError):
+    """The run was authored under versions that this environment cannot load."""
+
+    def __init__(self, what: str, recorded: str, present: str) -> None:
+        self.what = what
+        self.recorded = recorded
+        self.present = present
+        super().__init__(
+            f"this run was authored with {what} {recorded}, but this environment has {present}; "
+            f"its pickled functions may not load here. Use an environment with {what} {recorded}, "
+            "or author the run again with this one"
+        )
+
+
+class ResultMissingError(MatEnsembleError, LookupError):
+    """A chore has no result on disk."""
+
+    def __init__(self, chore_id: str, path: str) -> None:
+        self.chore_id = chore_id
+        self.path = path
+        super().__init__(f"{chore_id} has no result: {path} does not exist")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ResultCorruptError(MatEnsembleError, ValueError):
+    """A result on disk does not match its footer."""
+
+    def __init__(self, chore_id: str, path: str, problem: str) -> None:
+        self.chore_id = chore_id
+        self.path = path
+        self.problem = problem
+        super().__init__(f"the result of {chore_id} is damaged: {path}: {problem}")
+
+
+# --- running ----------------------------------------------------------------------------------
+
+
+class RuntimeMissingError(MatEnsembleError, RuntimeError):
+    """No runtime is installed that could run a pipeline."""
+
+    def __init__(self, run_dir: str | None = None) -> None:
+        self.run_dir = run_dir
+        super().__init__(
+            "running a pipeline needs the package matensemble-runtime in this environment: "
+            "pip install matensemble-runtime (inside a Flux allocation: 'matensemble-runtime[flux]')"
+            ". To author here and run elsewhere, use pipe.save() and `matensemble run DIR` there"
+        )
+
+
+class UnknownExecutorError(AuthoringError, ValueError):
+    """No executor has this name."""
+
+    def __init__(self, name: object, known: Sequence[str]) -> None:
+        self.name = name
+        self.known = tuple(known)
+        super().__init__(f"there is no executor {name!r}; there are {', '.join(self.known)}")
+
+
+class ExecutorUnavailableError(MatEnsembleError, RuntimeError):
+    """An executor was asked for that cannot work here."""
+
+    def __init__(self, executor: str, problem: str, remedy: str) -> None:
+        self.executor = executor
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"the {executor} executor cannot be used: {problem}. {remedy}")
+
+
+class ChoreFailedError(MatEnsembleError, RuntimeError):
+    """A chore has no result because it failed, was skipped or was cancelled.
+
+    It is the *value* of such a chore in the results, and `OutputReference.result` raises it.
+
+    Attributes
+    ----------
+    chore_id
+        The chore.
+    reason
+        A stable reason code (`matensemble.model.Reason`), for example ``"nonzero_exit"``.
+    exit_code
+        Exit code of the process, negative for a signal, None where no process ended.
+    upstream
+        For ``"dependency_failed"``: the chore whose failure is the root of this one.
+    detail
+        One line: the exception and its message, the missing program, the shape asked for …
+    traceback
+        The remote traceback of a Python chore, or None.
+    directory
+        Where the chore's stdout, stderr and records are, or None where it never started.
+    """
+
+    def __init__(
+        self,
+        chore_id: str,
+        reason: str,
+        *,
+        exit_code: int | None = None,
+        upstream: str | None = None,
+        detail: str = "",
+        traceback: str | None = None,
+        directory: str | None = None,
+    ) -> None:
+        self.chore_id = chore_id
+        self.reason = reason
+        self.exit_code = exit_code
+        self.upstream = upstream
+        self.detail = detail
+        self.traceback = traceback
+        self.directory = directory
+        message = f"{chore_id}: {reason}"
+        if upstream is not None:
+            message += f" (root: {upstream})"
+        elif exit_code is not None:
+            message += f" (exit code {exit_code})"
+        if detail:
+            message += f": {detail}"
+        if directory is not None:
+            message += f"\n  look into {directory}"
+        if traceback:
+            message += "\n\n" + traceback.rstrip()
+        super().__init__(message)
+
+
+class RunInterruptedError(MatEnsembleError, RuntimeError):
+    """The run was stopped before its chores had ended; it can be continued."""
+
+    def __init__(self, run_dir: str, cause: str) -> None:
+        self.run_dir = run_dir
+        self.cause = cause
+        super().__init__(f"the run was interrupted ({cause}); what completed is kept in {run_dir}")
+
+
+class RunFailedError(MatEnsembleError, RuntimeError):
+    """The driver itself could not go on; the chores are not to blame."""
+
+    def __init__(self, run_dir: str, cause: str) -> None:
+        self.run_dir = run_dir
+        self.cause = cause
+        super().__init__(f"the run in {run_dir} could not go on: {cause}")

@@ -1,0 +1,100 @@
+"""What `Pipeline.submit` needs of a runtime, which it finds by entry point.
+
+Owns the settings of a run, validated when they are made, because both sides of that door need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from matensemble.errors import InvalidOptionError, UnknownExecutorError
+from matensemble.model import parse_duration
+
+ENTRY_POINT_GROUP = "matensemble.runtimes"
+EXECUTORS = ("auto", "local", "flux")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a run directory is to be run.
+
+    Raises
+    ------
+    UnknownExecutorError, InvalidOptionError
+        If a value is impossible.
+    """
+
+    executor: str | None = None
+    """``"local"``, ``"flux"`` or ``"auto"``; None takes ``MATENSEMBLE_EXECUTOR``, else auto."""
+    cores: int | None = None
+    """Cores of the local executor; None takes ``MATENSEMBLE_CORES``, else those of this process."""
+    gpus: int | None = None
+    """GPUs of the local executor; None takes ``MATENSEMBLE_GPUS``, else those that are visible."""
+    buffer_time: float = 1.0
+    """Seconds that one round of a processing strategy waits for completions, above 0."""
+    log_delay: float = 5.0
+    """Seconds between two progress lines in the log, at least; 0 logs at every change."""
+    set_cpu_affinity: bool = True
+    """Whether each chore is bound to its own cores."""
+    set_gpu_affinity: bool = False
+    """Whether each task of a chore with GPUs sees its own GPUs only."""
+    adaptive: bool = True
+    """Whether what becomes ready starts at once; else a wave ends before the next starts."""
+    processing_strategy: Any = None
+    """A `FutureProcessingStrategy` class or instance; overrides `adaptive`."""
+    fail_fast: bool = False
+    """Whether the first failure stops the run."""
+    progress: bool = False
+    """Whether progress is shown on the terminal or in the notebook."""
+    dashboard: bool | Mapping[str, Any] = False
+    """Whether to serve the dashboard; a mapping sets ``host``, ``port``."""
+    reserve_broker_node: bool | None = None
+    """Whether Flux rank 0 is left to the broker; None takes the pipeline's choice."""
+    mpi_pmi: str = "pmi2"
+    """Flux shell option ``pmi`` of MPI chores."""
+    script_dir: Path | None = None
+    """Directory of the user's script, appended to the workers' import path; None appends none."""
+
+    def __post_init__(self) -> None:
+        if self.executor is not None and self.executor not in EXECUTORS:
+            raise UnknownExecutorError(self.executor, EXECUTORS)
+        for name, minimum in (("cores", 1), ("gpus", 0)):
+            value = getattr(self, name)
+            if value is not None and (
+                not isinstance(value, int) or isinstance(value, bool) or value < minimum
+            ):
+                raise InvalidOptionError(name, value, f"an integer of at least {minimum}, or None")
+        object.__setattr__(self, "buffer_time", parse_duration(self.buffer_time, "buffer_time"))
+        if (
+            isinstance(self.log_delay, bool)
+            or not isinstance(self.log_delay, (int, float))
+            or (not 0 <= self.log_delay < float("inf"))
+        ):
+            raise InvalidOptionError("log_delay", self.log_delay, "seconds, 0 or more")
+        for name in ("set_cpu_affinity", "set_gpu_affinity", "adaptive", "fail_fast", "progress"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidOptionError(name, getattr(self, name), "True or False")
+
+
+class Runtime(Protocol):
+    """A runtime, as the entry point `matensemble.runtimes` names it."""
+
+    def submit(self, run_dir: Path, options: RunOptions) -> Future[Mapping[str, Any]]:
+        """Start a saved run in the background and return at once.
+
+        Returns
+        -------
+        Future
+            Its result maps chore ids to results; its exception is `RunInterruptedError` or
+            `RunFailedError`.
+
+        Raises
+        ------
+        MatEnsembleError
+            If the run cannot be started: the directory was started already, the executor is not
+            available, the environment does not fit.
+        """

@@ -1,0 +1,174 @@
+"""How a reference to a later result travels inside pickled arguments.
+
+Pickling *is* the traversal: a reference reduces itself to a numbered slot while arguments are
+frozen (`collecting`), and the unpickler calls `resolve` for exactly those slots when the chore
+runs (`resolving`). So whatever is found is also replaced, every container keeps its type, nothing
+that pickle does not look into (strings, arrays) is touched, and the cost is that of the pickle.
+A traversal of our own would have to know each container; see docs/adr/0007.
+
+A slot is an index into the dependencies of the chore, so pickled arguments hold no chore ids.
+Loaded by the worker at its start: imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from _thread import _local
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Literal, TypeAlias
+
+    # ("item", key) for ref[key], ("attr", name) for ref.attr(name)
+    Part: TypeAlias = tuple[Literal["item", "attr"], object]
+    Path: TypeAlias = tuple[Part, ...]
+    # a chore id, a group to gather, or a spec beside this one
+    Dependency: TypeAlias = "str | Gather | Sibling"
+
+
+class Gather:
+    """A dependency on all completed results of a group.
+
+    Attributes
+    ----------
+    name
+        The group: all chores of this name.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Gather) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash((Gather, self.name))
+
+    def __repr__(self) -> str:
+        return f"Gather({self.name!r})"
+
+
+class Sibling:
+    """A dependency on a chore spec that a strategy returns beside this one.
+
+    It has no chore id before the driver gives it one. Compared by identity of the spec.
+
+    Attributes
+    ----------
+    token
+        The spec; the worker replaces it by the spec's position when it writes `spawned.jsonl`.
+    """
+
+    __slots__ = ("token",)
+
+    def __init__(self, token: object) -> None:
+        self.token = token
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sibling) and other.token is self.token
+
+    def __hash__(self) -> int:
+        return hash((Sibling, id(self.token)))
+
+    def __repr__(self) -> str:
+        return f"Sibling({self.token!r})"
+
+
+_context = _local()
+
+
+class collecting:  # noqa: N801 - used as a function
+    """Context manager: number the dependencies of everything pickled inside.
+
+    `dependencies` lists them in slot order afterwards, each once.
+    """
+
+    __slots__ = ("_outer", "_slots")
+
+    def __init__(self) -> None:
+        self._slots: dict[Dependency, int] = {}
+
+    def __enter__(self) -> collecting:
+        self._outer = getattr(_context, "slots", None)
+        _context.slots = self._slots
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _context.slots = self._outer
+
+    @property
+    def dependencies(self) -> tuple[Dependency, ...]:
+        """The dependencies met so far, in slot order."""
+        return tuple(self._slots)
+
+
+def reduce(
+    dependency: Dependency, path: Path
+) -> tuple[Callable[[int, Path], object], tuple[int, Path]] | None:
+    """Return how to pickle a reference, or None where no arguments are being frozen."""
+    slots: dict[Dependency, int] | None = getattr(_context, "slots", None)
+    if slots is None:
+        return None
+    slot = slots.setdefault(dependency, len(slots))
+    return resolve, (slot, path)
+
+
+class resolving:  # noqa: N801 - used as a function
+    """Context manager: what unpickling puts in the place of a slot.
+
+    Parameters
+    ----------
+    load
+        Called with the slot number; returns the whole result of that dependency.
+    """
+
+    __slots__ = ("_load", "_outer")
+
+    def __init__(self, load: Callable[[int], object]) -> None:
+        self._load = load
+
+    def __enter__(self) -> None:
+        self._outer = getattr(_context, "load", None)
+        _context.load = self._load
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _context.load = self._outer
+
+
+def resolve(slot: int, path: Path) -> object:
+    """Return the value of a slot; the unpickler calls this.
+
+    Raises
+    ------
+    RuntimeError
+        If frozen arguments are unpickled outside `resolving`.
+    """
+    load: Callable[[int], object] | None = getattr(_context, "load", None)
+    if load is None:
+        raise RuntimeError("frozen arguments can only be loaded by the worker that runs the chore")
+    return select(load(slot), path)
+
+
+def select(value: object, path: Path) -> object:
+    """Return the part of a value that a path of items and attributes names."""
+    for kind, key in path:
+        value = value[key] if kind == "item" else getattr(value, str(key))  # type: ignore[index]
+    return value
+
+
+def describe(path: Path) -> str:
+    """Return a path as it was written, for example ``['energies'][0].mean``."""
+    return "".join(f"[{key!r}]" if kind == "item" else f".{key}" for kind, key in path)

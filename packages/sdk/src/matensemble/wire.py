@@ -1,0 +1,367 @@
+"""Bytes on disk that carry pickles: frozen arguments, chore record, result with its footer.
+
+Owns the encoding, the atomic write and the checks before a pickle is loaded. The formats are
+versioned; readers ignore fields they do not know. Used by the SDK, the worker and the runtime, and
+loaded at the worker's start: `_pickle` instead of `pickle` (which loads `re`), the interpreter's
+own SHA-256 instead of `hashlib` (which loads OpenSSL), `cloudpickle` only where it is needed.
+
+Result file
+-----------
+The pickle of the value, followed by a footer of 54 bytes, all integers big-endian:
+
+====== ===== =============================================
+offset bytes
+====== ===== =============================================
+0      8     magic ``b"MatEnsR\\n"``
+8      2     format, 1
+10     4     attempt that wrote it, from 1
+14     8     size of the pickle in bytes
+22     32    SHA-256 of the pickle
+====== ===== =============================================
+
+``pickle.load`` stops before the footer, so other tools read the value without knowing of it.
+"""
+
+from __future__ import annotations
+
+import os
+from _pickle import dumps as _dumps, loads as _loads
+
+from matensemble import references
+from matensemble.errors import FormatError, ResultCorruptError, ResultMissingError, UnpicklableError
+from matensemble.workdir import DIRECTORY_MODE, FILE_MODE
+
+try:  # CPython 3.12 and later
+    from _sha2 import sha256
+except ImportError:
+    try:  # CPython 3.11
+        from _sha256 import sha256
+    except ImportError:
+        from hashlib import sha256
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+PICKLE_PROTOCOL = 5
+RECORD_FORMAT = 1
+RESULT_FORMAT = 1
+RESULT_MAGIC = b"MatEnsR\n"
+FOOTER_SIZE = 54
+
+
+# --- values to bytes --------------------------------------------------------------------------
+
+
+def dumps(value: object, by_value: tuple[bytes, ...] = ()) -> bytes:
+    """Pickle a value so that another process can load it.
+
+    The C pickler stores objects of ``__main__`` by reference without a word, which no worker can
+    load; its output is accepted only where that name does not occur. Otherwise cloudpickle
+    pickles it by value.
+
+    Parameters
+    ----------
+    value
+        Anything.
+    by_value
+        Names of further modules whose objects must not be stored by reference.
+
+    Raises
+    ------
+    UnpicklableError
+        If neither can pickle it; names the object inside that is the problem.
+    """
+    try:
+        data: bytes = _dumps(value, PICKLE_PROTOCOL)
+    except Exception:  # lambdas, local classes, objects of modules that travel by value
+        return _cloudpickle_dumps(value)
+    if b"__main__" in data or any(name in data for name in by_value):
+        return _cloudpickle_dumps(value)
+    return data
+
+
+def _cloudpickle_dumps(value: object) -> bytes:
+    import cloudpickle
+
+    try:
+        data: bytes = cloudpickle.dumps(value, PICKLE_PROTOCOL)
+    except RecursionError as error:
+        raise UnpicklableError("the value", "its depth", "it is nested too deeply") from error
+    except Exception as error:
+        from matensemble.unpicklable import find_culprit
+
+        raise UnpicklableError(
+            "the value", find_culprit(value), f"{type(error).__name__}: {error}"
+        ) from error
+    return data
+
+
+def freeze(
+    value: object, by_value: tuple[bytes, ...] = ()
+) -> tuple[bytes, tuple[references.Dependency, ...]]:
+    """Pickle arguments and list the references inside, in slot order.
+
+    Raises
+    ------
+    UnpicklableError
+        As `dumps`.
+    """
+    with references.collecting() as found:
+        data = dumps(value, by_value)
+    return data, found.dependencies
+
+
+def thaw(
+    data: bytes,
+    load: Callable[[int], object],
+    loads: Callable[[bytes], object] = _loads,
+) -> Any:
+    """Unpickle what `freeze` made, with ``load(slot)`` in the place of each reference."""
+    with references.resolving(load):
+        return loads(data)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def make_dir(path: str | os.PathLike[str]) -> None:
+    """Create a private directory, whatever the umask; its parent must exist.
+
+    Raises
+    ------
+    FileExistsError
+        If something of that name is there.
+    """
+    os.mkdir(path, DIRECTORY_MODE)
+    os.chmod(path, DIRECTORY_MODE)
+
+
+def write_atomic(path: str | os.PathLike[str], *chunks: bytes) -> None:
+    """Write a private file so that readers see the old content or the new, never a part."""
+    path = os.fspath(path)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE
+    )
+    try:
+        with open(descriptor, "wb", buffering=0) as file:
+            for chunk in chunks:
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[file.write(rest) or 0 :]
+        os.replace(temporary, path)
+    except BaseException:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+
+
+def open_trusted(path: str | os.PathLike[str]) -> int:
+    """Open a file that holds a pickle, after checking who could have written it.
+
+    Loading a pickle runs code, so the file must belong to this user, be writable by nobody else,
+    and be no symbolic link.
+
+    Returns
+    -------
+    int
+        An open file descriptor; the caller closes it.
+
+    Raises
+    ------
+    FormatError
+        If the file is not to be trusted.
+    OSError
+        If it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        import errno
+
+        if error.errno == errno.ELOOP:
+            raise FormatError(os.fspath(path), "is a symbolic link; refusing to load it") from None
+        raise
+    status = os.fstat(descriptor)
+    problem = None
+    if status.st_mode & 0o170000 != 0o100000:
+        problem = "is not a regular file"
+    elif status.st_uid != os.geteuid():
+        problem = f"belongs to user {status.st_uid}, not to you"
+    elif status.st_mode & 0o022:
+        problem = "can be written by others (chmod go-w)"
+    if problem:
+        os.close(descriptor)
+        raise FormatError(os.fspath(path), f"{problem}; loading a pickle runs its code")
+    return descriptor
+
+
+def read_trusted(path: str | os.PathLike[str], offset: int = 0, size: int | None = None) -> bytes:
+    """Return `size` bytes from `offset` (None: to the end) of a file that holds a pickle.
+
+    Raises
+    ------
+    FormatError
+        If the file is not to be trusted, or shorter than asked.
+    """
+    with open(open_trusted(path), "rb", buffering=0) as file:
+        if offset:
+            file.seek(offset)
+        if size is None:
+            content: bytes = file.readall()
+            return content
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            count = file.readinto(view)
+            if not count:
+                raise FormatError(os.fspath(path), f"ends {len(view)} bytes too early")
+            view = view[count:]
+        return bytes(data) if size < 1 << 20 else data  # type: ignore[return-value]
+
+
+# --- the chore record -------------------------------------------------------------------------
+
+
+def encode_record(record: dict[str, Any]) -> bytes:
+    """Return the content of `chore.pickle`.
+
+    The record is a dict of plain values, so that it loads without a class of ours and later
+    versions may add keys: ``id, name, kind, attempt, deps``; for Python ``callable, arguments``
+    (the place ``(file, offset, size)`` of the frozen arguments, the file relative to the run
+    directory); for executables ``command`` or ``arguments``, and ``outputs``; ``watched`` marks a
+    strategy chore. ``deps[slot]`` is ``{"id", "kind", "exit_code", "outputs"}`` for a chore, or
+    ``{"gather": [such dicts]}``.
+    """
+    return _dumps({"format": RECORD_FORMAT, **record}, PICKLE_PROTOCOL)
+
+
+def decode_record(path: str, data: bytes) -> dict[str, Any]:
+    """Return the record of a `chore.pickle`.
+
+    Raises
+    ------
+    FormatError
+        If it is no record, or of a format that this version does not know.
+    """
+    try:
+        record: dict[str, Any] = _loads(data)
+        version = record["format"]
+    except Exception as error:
+        raise FormatError(path, f"is no chore record ({type(error).__name__}: {error})") from error
+    if version != RECORD_FORMAT:
+        raise FormatError(path, f"has format {version}; this version reads {RECORD_FORMAT}")
+    return record
+
+
+# --- results ----------------------------------------------------------------------------------
+
+
+def write_result(path: str | os.PathLike[str], payload: bytes, attempt: int) -> None:
+    """Commit a pickled result: payload and footer become visible in one rename."""
+    write_atomic(path, payload, _footer(payload, attempt))
+
+
+def _footer(payload: bytes, attempt: int) -> bytes:
+    return (
+        RESULT_MAGIC
+        + RESULT_FORMAT.to_bytes(2, "big")
+        + attempt.to_bytes(4, "big")
+        + len(payload).to_bytes(8, "big")
+        + sha256(payload).digest()
+    )
+
+
+def _split_footer(chore_id: str, path: str, footer: bytes, file_size: int) -> tuple[int, bytes]:
+    """Return attempt and digest of a footer that fits the size of its file."""
+    problem = None
+    if len(footer) < FOOTER_SIZE or footer[:8] != RESULT_MAGIC:
+        problem = "it does not end with a result footer (was it truncated?)"
+    elif (version := int.from_bytes(footer[8:10], "big")) != RESULT_FORMAT:
+        problem = f"its format is {version}; this version reads {RESULT_FORMAT}"
+    elif (size := int.from_bytes(footer[14:22], "big")) != file_size - FOOTER_SIZE:
+        problem = f"its footer promises {size} bytes, the file holds {file_size - FOOTER_SIZE}"
+    if problem:
+        raise ResultCorruptError(chore_id, path, problem)
+    return int.from_bytes(footer[10:14], "big"), footer[22:]
+
+
+def check_result(path: str | os.PathLike[str], chore_id: str) -> int:
+    """Check a result by footer and size, without reading or loading it.
+
+    Returns
+    -------
+    int
+        The attempt that wrote it.
+
+    Raises
+    ------
+    ResultMissingError
+        If it is not there.
+    ResultCorruptError
+        If footer and file do not match.
+    """
+    path = os.fspath(path)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - FOOTER_SIZE))
+            footer = file.read(FOOTER_SIZE)
+    except FileNotFoundError:
+        raise ResultMissingError(chore_id, path) from None
+    return _split_footer(chore_id, path, footer or b"", size)[0]
+
+
+def read_result(path: str | os.PathLike[str], chore_id: str) -> bytes:
+    """Return the pickle of a result whose size and hash match its footer.
+
+    Raises
+    ------
+    ResultMissingError
+        If it is not there.
+    ResultCorruptError
+        If it is damaged.
+    FormatError
+        If somebody else could have written it.
+    """
+    path = os.fspath(path)
+    try:
+        data = read_trusted(path)
+    except FileNotFoundError:
+        raise ResultMissingError(chore_id, path) from None
+    _, digest = _split_footer(chore_id, path, data[-FOOTER_SIZE:], len(data))
+    payload = memoryview(data)[:-FOOTER_SIZE]
+    if sha256(payload).digest() != digest:
+        raise ResultCorruptError(chore_id, path, "its content does not match its SHA-256")
+    return payload  # type: ignore[return-value]  # bytes-like, and not copied
+
+
+def load_result(
+    path: str | os.PathLike[str],
+    chore_id: str,
+    loads: Callable[[bytes], object] = _loads,
+) -> Any:
+    """Return the value of a result; raises as `read_result`, and what unpickling raises."""
+    return loads(read_result(path, chore_id))
+
+
+__all__ = [
+    "FOOTER_SIZE",
+    "check_result",
+    "decode_record",
+    "dumps",
+    "encode_record",
+    "freeze",
+    "load_result",
+    "make_dir",
+    "open_trusted",
+    "read_result",
+    "read_trusted",
+    "thaw",
+    "write_atomic",
+    "write_result",
+]
