@@ -1,0 +1,290 @@
+"""Stand-ins for the outside world, for tests and benchmarks of whatever drives chores.
+
+Owns `FakeExecutor` (an executor without processes), `ManualClock` (time that moves when told) and
+`make_chore`. Shipped, because authors of strategies need them. Nothing here starts a process,
+reads a clock or touches a file.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from matensemble.chore import Chore
+from matensemble.model import ChoreType, Reason, Resources
+from matensemble.runtime.executors.base import ExecutorLost, JobEnded, Post
+from matensemble.runtime.executors.request import LaunchRequest
+from matensemble.runtime.scheduler.events import ChoreStarted, ChoreSubmitted, ResourcesFreed
+from matensemble.runtime.scheduler.resources import Allocation, Node
+
+if TYPE_CHECKING:
+    from matensemble.references import Dependency
+
+ONE_NODE = Allocation((Node("fake-node", cores=4, gpus=0),))
+"""What a `FakeExecutor` offers unless told otherwise."""
+
+
+class Outcome(NamedTuple):
+    """How an attempt ends, as a `JobEnded` says it."""
+
+    exit_code: int | None = 0
+    """Exit code, ``-n`` for signal n; None where no process was started."""
+    reason: Reason | None = None
+    """What the executor knows for itself."""
+    detail: str = ""
+    """One line for people."""
+
+
+Script = Callable[[LaunchRequest], Outcome | None]
+"""Decides at submission how an attempt ends; None leaves it running until `FakeExecutor.finish`."""
+
+
+def _succeed(request: LaunchRequest) -> Outcome:
+    return Outcome()
+
+
+class FakeExecutor:
+    """An executor without processes, which ends chores when told, or by a script at once.
+
+    It posts exactly what `matensemble.runtime.executors.base.Executor` promises, from the thread
+    that calls it. Every method may be called from any thread. O(1) per call; ended attempts leave
+    only their number behind, so that a million of them are cheap.
+
+    Parameters
+    ----------
+    allocation
+        What it offers.
+    auto
+        Whether every chore succeeds as soon as it is submitted (so in the order of submission).
+    script
+        Called with each request, on the thread that submits; what it returns ends the attempt at
+        once. It may write files, as the process would have. Overrides `auto`.
+    look_ahead
+        How many chores beyond what fits may queue here.
+    name
+        Name in messages.
+
+    Attributes
+    ----------
+    running
+        Requests of the attempts that were submitted and have not ended, oldest first, by chore id.
+    num_submitted
+        How many requests there were.
+    cancelled
+        ``(chore_id, attempt)`` of every `cancel`, in order.
+    is_open
+        Whether it was opened and not closed.
+    """
+
+    def __init__(
+        self,
+        allocation: Allocation = ONE_NODE,
+        *,
+        auto: bool = False,
+        script: Script | None = None,
+        look_ahead: int = 0,
+        name: str = "fake",
+    ) -> None:
+        self.allocation = allocation
+        self.name = name
+        self.look_ahead = look_ahead
+        self.running: dict[str, LaunchRequest] = {}
+        self.num_submitted = 0
+        self.cancelled: list[tuple[str, int]] = []
+        self.is_open = False
+        self._script = script or (_succeed if auto else None)
+        self._post: Post | None = None
+        self._changed = threading.Condition(threading.RLock())
+
+    def open(self, post: Post) -> Allocation:
+        """Return the allocation; events go to `post` from now on."""
+        self._post = post
+        self.is_open = True
+        return self.allocation
+
+    def submit(self, request: LaunchRequest) -> None:
+        """Take a request; it ends by the script, or by `finish`."""
+        with self._changed:
+            self.num_submitted += 1
+            chore_id, attempt = request.chore_id, request.attempt
+            self._emit(ChoreSubmitted(chore_id, attempt, f"fake-{self.num_submitted}"))
+            outcome = None if self._script is None else self._script(request)
+            if outcome is None or outcome.exit_code is not None:
+                self._emit(ChoreStarted(chore_id, attempt, self.allocation.nodes[0].name))
+            if outcome is None:
+                self.running[chore_id] = request
+                self._changed.notify_all()
+            else:
+                self._end(chore_id, attempt, outcome)
+
+    def cancel(self, chore_id: str, attempt: int) -> None:
+        """End an attempt as TERM would; unknown ones are ignored."""
+        with self._changed:
+            self.cancelled.append((chore_id, attempt))
+            request = self.running.get(chore_id)
+            if request is not None and request.attempt == attempt:
+                del self.running[chore_id]
+                self._end(chore_id, attempt, Outcome(-15, Reason.CANCELLED))
+
+    def close(self) -> None:
+        """Forget what runs; nothing is posted any more."""
+        with self._changed:
+            self.is_open = False
+            self._post = None
+            self.running.clear()
+            self._changed.notify_all()
+
+    def finish(
+        self,
+        chore_id: str,
+        exit_code: int | None = 0,
+        reason: Reason | None = None,
+        detail: str = "",
+    ) -> None:
+        """End a running chore.
+
+        Parameters
+        ----------
+        chore_id
+            The chore.
+        exit_code
+            As in `JobEnded`: 0 is success, ``-n`` is signal n.
+        reason
+            What the executor knows for itself; None lets the exit code speak.
+        detail
+            One line for people.
+
+        Raises
+        ------
+        LookupError
+            If the chore does not run here.
+        """
+        with self._changed:
+            request = self.running.pop(chore_id, None)
+            if request is None:
+                raise LookupError(f"{chore_id} does not run here; running: {[*self.running]}")
+            self._end(chore_id, request.attempt, Outcome(exit_code, reason, detail))
+
+    def finish_all(self) -> int:
+        """End what runs now with success, oldest first; return how many there were."""
+        with self._changed:
+            chore_ids = [*self.running]
+            for chore_id in chore_ids:
+                self.finish(chore_id)
+            return len(chore_ids)
+
+    def lose(self, problem: str) -> None:
+        """Fail as an executor that cannot go on: everything running is lost, nothing follows."""
+        with self._changed:
+            self.running.clear()
+            self._emit(ExecutorLost(problem))
+            self._post = None
+
+    def wait_running(self, *chore_ids: str, timeout: float = 10.0) -> None:
+        """Wait until all these chores run here.
+
+        Raises
+        ------
+        TimeoutError
+            If they do not within `timeout` seconds.
+        """
+        wanted = set(chore_ids)
+        with self._changed:
+            if not self._changed.wait_for(lambda: wanted <= self.running.keys(), timeout):
+                missing = sorted(wanted - self.running.keys())
+                raise TimeoutError(f"not running after {timeout} s: {', '.join(missing)}")
+
+    def _end(self, chore_id: str, attempt: int, outcome: Outcome) -> None:
+        self._emit(JobEnded(chore_id, attempt, *outcome))
+        self._emit(ResourcesFreed(chore_id, attempt))
+
+    def _emit(self, event: Any) -> None:
+        if self._post is not None:
+            self._post(event)
+
+
+class ManualClock:
+    """A clock that moves when told. It has the functions of the module `time` of the same names.
+
+    Parameters
+    ----------
+    monotonic
+        Seconds it starts at.
+    time
+        Seconds since the Unix epoch it starts at; the default is 2026-01-01T00:00:00Z.
+    """
+
+    def __init__(self, monotonic: float = 0.0, time: float = 1_767_225_600.0) -> None:
+        self._monotonic = monotonic
+        self._time = time
+
+    def monotonic(self) -> float:
+        """Return seconds since some instant; never goes back."""
+        return self._monotonic
+
+    def time(self) -> float:
+        """Return seconds since the Unix epoch."""
+        return self._time
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, at least 0 seconds.
+
+        Raises
+        ------
+        ValueError
+            If `seconds` is negative.
+        """
+        if seconds < 0:
+            raise ValueError(f"time cannot go back by {-seconds} s")
+        self._monotonic += seconds
+        self._time += seconds
+
+
+def make_chore(
+    chore_id: str,
+    *,
+    deps: Sequence[Dependency] = (),
+    after: Sequence[str] = (),
+    name: str = "work",
+    kind: ChoreType = ChoreType.EXECUTABLE,
+    tasks: int = 1,
+    cores: int = 1,
+    gpus: int = 0,
+    resources: Resources | None = None,
+    **fields: Any,
+) -> Chore:
+    """Return a chore with as few words as a test needs.
+
+    Parameters
+    ----------
+    chore_id
+        Its id.
+    deps
+        What it takes as arguments: chore ids or gathers.
+    after
+        Chores that must complete first, without data.
+    name
+        Its group.
+    kind
+        An executable (``true``) is settled by its exit code alone; a Python chore needs a result.
+    tasks, cores, gpus
+        Tasks, and cores and GPUs of each.
+    resources
+        Instead of these three.
+    **fields
+        Further fields of `Chore`.
+    """
+    if kind is ChoreType.PYTHON:
+        fields.setdefault("callable", name)
+    else:
+        fields.setdefault("command", ("true",))
+    return Chore(
+        id=chore_id,
+        name=name,
+        kind=kind,
+        deps=tuple(deps),
+        after=tuple(after),
+        resources=resources or Resources(num_tasks=tasks, cores_per_task=cores, gpus_per_task=gpus),
+        **fields,
+    )
