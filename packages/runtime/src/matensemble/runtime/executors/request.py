@@ -36,3 +36,5 @@ class LaunchRequest:
     """Whether the driver's environment lies under `env`."""
     placement: Placement | None = None
     """Where the scheduler expects it; executors that place by themselves ignore it."""
+    avoid: frozenset[int] = frozenset()
+    """Nodes (indices into `Allocation.nodes`) to keep off: they are set aside for another chore."""

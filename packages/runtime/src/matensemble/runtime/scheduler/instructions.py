@@ -29,6 +29,8 @@ class Submit:
     attempt: int
     placement: Placement | None
     """Where it is expected to run; None for one that queues at the executor (look-ahead)."""
+    avoid: frozenset[int] = frozenset()
+    """Nodes that are set aside for another chore; an executor that places must keep off them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,3 +223,27 @@ def _slots(free_cores: int, free_gpus: int, cores: int, gpus: int) -> int:
 def can_ever_fit(shape: Shape, allocation: Allocation) -> bool:
     """Return whether a shape fits into the empty allocation."""
     return Ledger(allocation).find(shape) is not None
+
+
+def nodes_to_set_aside(shape: Shape, ledger: Ledger) -> frozenset[int]:
+    """Return nodes that hold a shape once they are empty: those with least to wait for.
+
+    O(nodes · log nodes); called once for a chore whose patience is over.
+    """
+    nodes = ledger.allocation.nodes
+    tasks_per_node = -(-shape.num_tasks // shape.num_nodes) if shape.num_nodes else None
+    left = shape.num_nodes or shape.num_tasks
+    chosen = []
+    for index in sorted(
+        range(len(nodes)), key=lambda index: (nodes[index].cores - ledger.free_on(index)[0], index)
+    ):
+        node = nodes[index]
+        slots = _slots(node.cores, node.gpus, shape.cores_per_task, shape.gpus_per_task)
+        gain = slots if tasks_per_node is None else int(slots >= tasks_per_node)
+        if gain <= 0:
+            continue
+        chosen.append(index)
+        left -= gain
+        if left <= 0:
+            break
+    return frozenset(chosen)

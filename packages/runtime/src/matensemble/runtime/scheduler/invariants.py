@@ -1,0 +1,74 @@
+"""What must hold after every event. Runs after each step in tests, never in a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from matensemble.runtime.scheduler.states import BLOCKED, COMPLETED, LIVE, READY, SUBMITTED
+
+if TYPE_CHECKING:
+    from matensemble.runtime.scheduler.state import SchedulerState
+
+
+def validate(state: SchedulerState) -> None:
+    """Assert every invariant of the scheduler's state; O(chores + nodes).
+
+    Raises
+    ------
+    AssertionError
+        If one does not hold; names the chore or node.
+    """
+    _check_resources(state)
+    _check_counts(state)
+    _check_chores(state)
+
+
+def _check_resources(state: SchedulerState) -> None:
+    held: dict[int, list[int]] = {}
+    for entry in state:
+        for share in entry.placement or ():
+            cores_gpus = held.setdefault(share.node, [0, 0])
+            cores_gpus[0] += share.cores
+            cores_gpus[1] += share.gpus
+    ledger = state.ledger
+    for index, node in enumerate(state.allocation.nodes):
+        cores, gpus = held.get(index, (0, 0))
+        assert ledger.free_on(index) == (node.cores - cores, node.gpus - gpus), (
+            f"node {index}: held + free is not its capacity"
+        )
+    total_cores = sum(ledger.free_on(i)[0] for i in range(len(state.allocation.nodes)))
+    assert ledger.free_cores == total_cores, "free cores are not the sum over the nodes"
+    for key, members in ledger._classes.items():
+        assert members, "an empty class of nodes"
+        assert all(ledger.free_on(index) == key for index in members), "a node in a wrong class"
+    assert ledger._keys == sorted(ledger._classes), "the classes are not the sorted keys"
+
+
+def _check_counts(state: SchedulerState) -> None:
+    by_state = Counter(entry.state for entry in state)
+    assert {s: n for s, n in state._total.items() if n} == dict(by_state), "counts differ"
+    for name, counts in state._counts.items():
+        recount = Counter(entry.state for entry in state.members(name))
+        assert {s: n for s, n in counts.items() if n} == dict(recount), f"counts of {name} differ"
+    unended = Counter(e.chore.stage for e in state if not e.state.is_terminal)
+    assert {s: n for s, n in enumerate(state._unended) if n} == dict(unended), "stages differ"
+    live = {entry.chore.id for entry in state if entry.state in LIVE}
+    assert set(state._live) == live, "live attempts differ from submitted and running chores"
+    assert set(state._queued) <= live, "a queued chore is not live"
+
+
+def _check_chores(state: SchedulerState) -> None:
+    gathering = {entry.chore.id for waiting in state._gathering.values() for entry in waiting}
+    for entry in state:
+        name = entry.chore.id
+        waits = sum(state.entry(up).state is not COMPLETED for up in entry.chore.upstream)
+        waits += name in gathering
+        if entry.state is BLOCKED:
+            assert waits == entry.missing > 0, f"{name} is blocked without a reason"
+        elif entry.state is READY or entry.state in LIVE or entry.state is COMPLETED:
+            assert waits == 0, f"{name} is {entry.state} before its dependencies completed"
+        if entry.state in (BLOCKED, READY):
+            assert entry.placement is None or entry.attempt, f"{name} holds resources too early"
+        if entry.state is SUBMITTED and entry.placement is None:
+            assert name in state._queued, f"{name} was submitted and neither holds nor queues"

@@ -1,0 +1,74 @@
+"""Chores that wait for resources only, in the order in which they are to start.
+
+One heap per resource shape: a thousand identical chores that do not fit cost one look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush
+from typing import Generic, Protocol, TypeVar
+
+from matensemble.model import ChoreState
+from matensemble.runtime.scheduler.resources import Shape
+from matensemble.runtime.scheduler.states import READY
+
+
+class Waiting(Protocol):
+    """What the queue needs to know of a chore."""
+
+    shape: Shape
+    state: ChoreState
+    order: tuple[int, int]
+    """`nice`, then admission; unique."""
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+class ReadyQueue(Generic[W]):
+    """Ready chores by shape; who leaves the ready state is dropped when he is met."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[Shape, list[tuple[tuple[int, int], W]]] = {}
+
+    def push(self, chore: W) -> None:
+        """Add a chore. O(log n)."""
+        heappush(self._heaps.setdefault(chore.shape, []), (chore.order, chore))
+
+    def head(self, shape: Shape) -> W | None:
+        """Return the first ready chore of a shape without removing it, or None."""
+        heap = self._heaps.get(shape)
+        while heap:
+            chore = heap[0][1]
+            if chore.state is READY:
+                return chore
+            self.pop(shape)
+        return None
+
+    def pop(self, shape: Shape) -> None:
+        """Remove the head of a shape. O(log n)."""
+        heap = self._heaps[shape]
+        heappop(heap)
+        if not heap:
+            del self._heaps[shape]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """Shapes of the chores that wait (of those that left the ready state, too, until met)."""
+        return tuple(self._heaps)
+
+    def in_order(self) -> Iterator[W]:
+        """Yield the first ready chore, then the first of those behind it, and so on.
+
+        A shape whose chore is still ready when the next one is asked for does not fit now and is
+        left out from there on; otherwise its next chore takes its turn. So a whole pass costs
+        O(shapes + starts · log n).
+        """
+        heads = [(head.order, head) for shape in self.shapes if (head := self.head(shape))]
+        heapify(heads)
+        while heads:
+            _, chore = heappop(heads)
+            yield chore
+            if chore.state is not READY and (following := self.head(chore.shape)):
+                heappush(heads, (following.order, following))

@@ -1,0 +1,553 @@
+"""The scheduler's state: the only thing that changes where a chore stands.
+
+`SchedulerState.handle(event)` takes a fact and returns orders; it reads no clock, file, thread or
+Flux handle. The engine is its only caller. Every event costs O(log n) plus the chores it changes.
+
+Who starts, and no starvation
+-----------------------------
+Ready chores start in the order ``(nice, admission)``. One that does not fit is overtaken by later
+ones that do, but not for ever: once those that overtook the *first* waiting chore were given
+`Policy.patience` times the cores of the allocation, nodes are set aside for it (the ones closest
+to having room), and nothing behind it starts there until it does. Chores in front of it are
+finitely many, so each becomes the first in time.
+
+Gathers
+-------
+A chore that gathers a group becomes ready when every chore of a lower stage has ended (and its
+other dependencies completed); see `matensemble.dag` for stages.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from matensemble.chore import Chore
+from matensemble.model import ChoreState, Reason
+from matensemble.runtime.scheduler import events as ev
+from matensemble.runtime.scheduler.entry import Entry, Transition
+from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit
+from matensemble.runtime.scheduler.invariants import validate
+from matensemble.runtime.scheduler.policy import Policy
+from matensemble.runtime.scheduler.ready_queue import ReadyQueue
+from matensemble.runtime.scheduler.resources import (
+    Allocation,
+    Ledger,
+    Placement,
+    Shape,
+    can_ever_fit,
+    nodes_to_set_aside,
+)
+from matensemble.runtime.scheduler.states import (
+    BLOCKED,
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    LIVE,
+    READY,
+    RUNNING,
+    SKIPPED,
+    SUBMITTED,
+    TRANSITIONS,
+    Phase,
+)
+from matensemble.runtime.scheduler.story import Story, tell_story
+from matensemble.status import MAX_ROOT_FAILURES, Counts, RecordKind, RootFailure
+
+HISTORY_LENGTH = 1000
+
+_OUTCOME_RECORD = {
+    COMPLETED: RecordKind.COMPLETED,
+    FAILED: RecordKind.FAILED,
+    CANCELLED: RecordKind.CANCELLED,
+}
+
+
+class SchedulerState:
+    """All chores, what is free, and what to do next."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
+        self.phase = Phase.STARTING
+        self.ledger = Ledger(Allocation(()))
+        self.root_failures: list[RootFailure] = []
+        self.num_root_failures = 0
+        self.history: deque[Transition] = deque(maxlen=HISTORY_LENGTH)
+        self._entries: dict[str, Entry] = {}
+        self._ready: ReadyQueue[Entry] = ReadyQueue()
+        self._groups: dict[str, list[Entry]] = {}
+        self._counts: dict[str, dict[ChoreState, int]] = {}
+        self._total: dict[ChoreState, int] = dict.fromkeys(ChoreState, 0)
+        self._fits: dict[Shape, bool] = {}
+        self._queued: dict[str, Entry] = {}  # submitted beyond what fits, oldest first
+        self._live: dict[str, Entry] = {}  # an attempt is with the executor
+        self._unended: list[int] = []  # chores that have not ended, by stage
+        self._stage = 0  # lowest stage that has such chores
+        self._gathering: dict[int, list[Entry]] = {}  # waiting for the stages below
+        self._waiter: Entry | None = None  # first in order of those that do not fit
+        self._overtaken_cores = 0
+        self._set_aside: frozenset[int] = frozenset()
+        self._event = ""
+        self._out: list[Instruction] = []
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def __contains__(self, chore_id: object) -> bool:
+        return chore_id in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def entry(self, chore_id: str) -> Entry:
+        """Return a chore and where it stands; raises KeyError for an unknown id."""
+        return self._entries[chore_id]
+
+    def members(self, group: str) -> list[Entry]:
+        """Return the chores of a group in the order of their admission."""
+        return self._groups.get(group, [])
+
+    @property
+    def allocation(self) -> Allocation:
+        """The nodes that chores may use."""
+        return self.ledger.allocation
+
+    @property
+    def num_live(self) -> int:
+        """Attempts that are with the executor."""
+        return len(self._live)
+
+    @property
+    def num_ready(self) -> int:
+        """Chores that wait for resources only."""
+        return self._total[READY]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do in this phase."""
+        if self._live:
+            return False
+        if self.phase is Phase.INTERRUPTING:
+            return True
+        return not self._total[READY] and not self._total[BLOCKED]
+
+    def counts(self) -> Counts:
+        """Return how many chores stand where."""
+        return _counts(self._total)
+
+    def counts_by_group(self) -> dict[str, Counts]:
+        """Return the same by group."""
+        return {name: _counts(counts) for name, counts in self._counts.items()}
+
+    @property
+    def waiter(self) -> Entry | None:
+        """The first ready chore, in order, that did not fit when starts were last considered."""
+        return self._waiter
+
+    def story(self, chore_id: str) -> Story:
+        """Return why a chore is in its state. O(dependencies)."""
+        return tell_story(self, self._entries[chore_id])
+
+    # --- the one door -------------------------------------------------------------------------
+
+    def handle(self, event: ev.Event) -> list[Instruction]:
+        """Take a fact, change the state, and return what is to be done, in order.
+
+        Facts about attempts that are not live any more are ignored, so an executor may repeat or
+        delay them.
+
+        Raises
+        ------
+        ValueError
+            If the event contradicts the state: an unknown dependency, an id that is taken.
+        """
+        self._event = type(event).__name__
+        out: list[Instruction] = []
+        self._out = out
+        _HANDLERS[type(event)](self, event)
+        return out
+
+    def _on_allocation(self, event: ev.AllocationLearned) -> None:
+        if self._entries:
+            raise ValueError("the allocation must be known before the first chore")
+        self.ledger = Ledger(event.allocation)
+
+    def _on_added(self, event: ev.ChoreAdded) -> None:
+        entry = self._admit(event.chore)
+        if event.parent is not None:
+            self._record_added(RecordKind.CHORE_ADDED, event.chore, event.parent)
+        root = self._link(entry)
+        if root is not None:
+            self._skip(entry, root)
+        elif not self._can_fit(entry.shape):
+            self._fail(
+                entry,
+                Reason.EXCEEDS_ALLOCATION,
+                detail=f"asks for {event.chore.resources.describe()}; "
+                f"the allocation has {self.allocation.describe() or 'no usable node'}",
+            )
+        elif not entry.missing:
+            self._become_ready(entry)
+
+    def _on_spec_rejected(self, event: ev.SpecRejected) -> None:
+        entry = self._admit(event.chore)
+        self._record_added(RecordKind.SPEC_REJECTED, event.chore, event.parent, detail=event.detail)
+        self._fail(entry, event.reason, detail=event.detail)
+
+    def _on_starts(self, _: ev.StartsConsidered) -> None:
+        if self.phase is not Phase.STARTING:
+            return
+        self._release_gathers()
+        first_waiting: Entry | None = None
+        overtaking = False
+        for entry in self._ready.in_order():
+            if self.ledger.free_cores <= 0 or (overtaking and self.policy.patience <= 0):
+                first_waiting = first_waiting or entry
+                break
+            placement = self.ledger.find(
+                entry.shape, self._set_aside if overtaking else frozenset()
+            )
+            if placement is not None:
+                self._submit(entry, placement)
+                if overtaking:
+                    self._overtaken_cores += entry.shape.num_cores
+            elif first_waiting is None:
+                first_waiting = entry
+                overtaking = True
+                self._wait_first(entry)
+        if first_waiting is None:
+            self._waiter = None
+            self._set_aside = frozenset()
+        self._look_ahead()
+
+    def _on_submitted(self, event: ev.ChoreSubmitted) -> None:
+        if self._live_attempt(event) is not None:
+            self._record(RecordKind.SUBMITTED, event.chore_id, event.attempt, j=event.jobid)
+
+    def _on_placed(self, event: ev.ChorePlaced) -> None:
+        entry = self._holding_attempt(event)
+        if entry is not None and entry.placement != event.placement:
+            self._release(entry)
+            self._hold(entry, event.placement)
+
+    def _on_started(self, event: ev.ChoreStarted) -> None:
+        entry = self._live_attempt(event)
+        if entry is not None and entry.state is SUBMITTED:
+            self._move(entry, RUNNING)
+            self._record(RecordKind.STARTED, event.chore_id, event.attempt, h=event.host)
+
+    def _on_finished(self, event: ev.ChoreFinished) -> None:
+        entry = self._live_attempt(event)
+        if entry is None:
+            return
+        del self._live[event.chore_id]
+        self._queued.pop(event.chore_id, None)
+        entry.exit_code = event.exit_code
+        if event.reason is None:
+            self._complete(entry)
+        elif event.reason is not Reason.CANCELLED:
+            self._fail(entry, event.reason, event.exit_code, event.detail)
+        elif self.phase is Phase.INTERRUPTING and not entry.is_cancelling:
+            self._move(entry, READY)
+            self._record(RecordKind.REQUEUED, event.chore_id, event.attempt, d="interrupted")
+        else:
+            self._cancel_now(entry, event.detail)
+
+    def _on_freed(self, event: ev.ResourcesFreed) -> None:
+        entry = self._holding_attempt(event)
+        if entry is not None:
+            self._release(entry)
+            self._give_to_queued()
+
+    def _on_cancel(self, event: ev.CancelRequested) -> None:
+        self._cancel_all(event.chore_ids if event.chore_ids is not None else self._entries)
+
+    def _on_interrupt(self, event: ev.InterruptRequested) -> None:
+        if self.phase is Phase.INTERRUPTING:
+            return
+        self.phase = Phase.INTERRUPTING
+        for entry in self._live.values():
+            self._out.append(Cancel(entry.chore.id, entry.attempt))
+
+    def _on_pause(self, _: ev.PauseRequested) -> None:
+        if self.phase is Phase.STARTING:
+            self.phase = Phase.PAUSED
+
+    def _on_resume(self, _: ev.ResumeRequested) -> None:
+        if self.phase is Phase.PAUSED:
+            self.phase = Phase.STARTING
+
+    # --- admission ----------------------------------------------------------------------------
+
+    def _admit(self, chore: Chore) -> Entry:
+        if chore.id in self._entries:
+            raise ValueError(f"{chore.id} was added twice")
+        entry = Entry(chore, Shape.of(chore.resources), len(self._entries))
+        self._entries[chore.id] = entry
+        self._groups.setdefault(chore.name, []).append(entry)
+        counts = self._counts.get(chore.name)
+        if counts is None:
+            counts = self._counts[chore.name] = dict.fromkeys(ChoreState, 0)
+        counts[BLOCKED] += 1
+        self._total[BLOCKED] += 1
+        stage = chore.stage
+        while len(self._unended) <= stage:
+            self._unended.append(0)
+        self._unended[stage] += 1
+        self._stage = min(self._stage, stage)
+        return entry
+
+    def _link(self, entry: Entry) -> str | None:
+        """Connect a new chore to its dependencies; return the root of one that has no result."""
+        root: str | None = None
+        for chore_id in entry.chore.upstream:
+            upstream = self._entries.get(chore_id)
+            if upstream is None or upstream is entry:
+                raise ValueError(f"{entry.chore.id} depends on {chore_id}, which is not known")
+            if upstream.state is COMPLETED:
+                continue
+            if upstream.state.is_terminal:
+                root = upstream.root or chore_id
+                continue
+            entry.missing += 1
+            if upstream.dependents is None:
+                upstream.dependents = []
+            upstream.dependents.append(entry)
+        if entry.chore.gathers:
+            # Released when starts are considered: only then is everything of the moment known.
+            entry.missing += 1
+            self._gathering.setdefault(entry.chore.stage, []).append(entry)
+        return root
+
+    def _can_fit(self, shape: Shape) -> bool:
+        fits = self._fits.get(shape)
+        if fits is None:
+            fits = self._fits[shape] = can_ever_fit(shape, self.allocation)
+        return fits
+
+    def _record_added(self, kind: RecordKind, chore: Chore, parent: str, detail: str = "") -> None:
+        fields = {"header": chore.to_header(), "parent": parent}
+        if detail:
+            fields["d"] = detail
+        self._out.append(Record(kind, chore.id, None, fields))
+
+    # --- starting -----------------------------------------------------------------------------
+
+    def _submit(self, entry: Entry, placement: Placement | None) -> None:
+        self._ready.pop(entry.shape)
+        entry.attempt += 1
+        self._move(entry, SUBMITTED)
+        self._live[entry.chore.id] = entry
+        if placement is not None:
+            self._hold(entry, placement)
+        else:
+            self._queued[entry.chore.id] = entry
+        if entry is self._waiter:
+            self._waiter = None
+            self._set_aside = frozenset()
+        self._record(RecordKind.SUBMIT_INTENT, entry.chore.id, entry.attempt)
+        avoid = self._set_aside if entry.order > self._waiter_order() else frozenset()
+        self._out.append(Submit(entry.chore, entry.attempt, placement, avoid))
+
+    def _waiter_order(self) -> tuple[int, int]:
+        return self._waiter.order if self._waiter is not None else (0, 0)
+
+    def _wait_first(self, entry: Entry) -> None:
+        """Note who is the first that does not fit; set nodes aside when its patience is over."""
+        if entry is not self._waiter:
+            self._waiter = entry
+            self._overtaken_cores = 0
+            self._set_aside = frozenset()
+        limit = self.policy.patience * self.allocation.num_cores
+        if not self._set_aside and self._overtaken_cores >= limit:
+            self._set_aside = nodes_to_set_aside(entry.shape, self.ledger)
+
+    def _look_ahead(self) -> None:
+        """Let chores queue at the executor, so that freed cores need not wait for us.
+
+        Only while one shape waits: a resource manager that blocks behind the first job that does
+        not fit would otherwise keep other shapes from cores that are free.
+        """
+        shapes = self._ready.shapes
+        if len(shapes) != 1:
+            return
+        while len(self._queued) < self.policy.look_ahead:
+            entry = self._ready.head(shapes[0])
+            if entry is None:
+                return
+            self._submit(entry, None)
+
+    def _give_to_queued(self) -> None:
+        """Expect chores that queue at the executor on what just became free, oldest first."""
+        for entry in list(self._queued.values()):
+            placement = self.ledger.find(entry.shape)
+            if placement is None:
+                return
+            self._hold(entry, placement)
+
+    def _hold(self, entry: Entry, placement: Placement) -> None:
+        self._queued.pop(entry.chore.id, None)
+        self.ledger.take(placement)
+        entry.placement = placement
+
+    def _release(self, entry: Entry) -> None:
+        if entry.placement is not None:
+            self.ledger.give_back(entry.placement)
+            entry.placement = None
+
+    # --- ending -------------------------------------------------------------------------------
+
+    def _complete(self, entry: Entry) -> None:
+        self._end(entry, COMPLETED)
+        dependents, entry.dependents = entry.dependents, None
+        for dependent in dependents or ():
+            self._one_less(dependent)
+
+    def _one_less(self, entry: Entry) -> None:
+        entry.missing -= 1
+        if not entry.missing and entry.state is BLOCKED:
+            self._become_ready(entry)
+
+    def _become_ready(self, entry: Entry) -> None:
+        self._move(entry, READY)
+        self._ready.push(entry)
+
+    def _fail(
+        self, entry: Entry, reason: Reason, exit_code: int | None = None, detail: str = ""
+    ) -> None:
+        entry.reason, entry.exit_code, entry.detail = reason, exit_code, detail
+        self._end(entry, FAILED)
+        self.num_root_failures += 1
+        if len(self.root_failures) < MAX_ROOT_FAILURES:
+            self.root_failures.append(RootFailure(entry.chore.id, reason.value, exit_code, detail))
+        self._skip_dependents(entry)
+        limit = self.policy.max_root_failures
+        if limit is not None and self.num_root_failures == limit:
+            self._cancel_all(self._entries)
+
+    def _cancel_now(self, entry: Entry, detail: str = "") -> None:
+        entry.reason, entry.detail = Reason.CANCELLED, detail
+        self._end(entry, CANCELLED)
+        self._skip_dependents(entry)
+
+    def _cancel_all(self, chore_ids: Iterable[str]) -> None:
+        for chore_id in list(chore_ids):
+            entry = self._entries[chore_id]
+            if entry.state.is_terminal or entry.is_cancelling:
+                continue
+            entry.is_cancelling = True
+            if entry.state in LIVE:
+                self._out.append(Cancel(chore_id, entry.attempt))
+            else:
+                self._cancel_now(entry)
+
+    def _skip(self, entry: Entry, root: str) -> None:
+        entry.reason, entry.root = Reason.DEPENDENCY_FAILED, root
+        self._end(entry, SKIPPED)
+
+    def _skip_dependents(self, failed: Entry) -> None:
+        """Skip everything downstream; a worklist, because chains can be very long."""
+        work = [failed]
+        while work:
+            entry = work.pop()
+            dependents, entry.dependents = entry.dependents, None
+            for dependent in dependents or ():
+                if dependent.state is BLOCKED:
+                    dependent.reason, dependent.root = Reason.DEPENDENCY_FAILED, failed.chore.id
+                    self._end(dependent, SKIPPED)
+                    work.append(dependent)
+
+    def _end(self, entry: Entry, state: ChoreState) -> None:
+        """Bring a chore to a terminal state and record it."""
+        attempt = entry.attempt or None
+        self._move(entry, state)
+        self._unended[entry.chore.stage] -= 1
+        if state is SKIPPED:
+            self._record(RecordKind.SKIPPED, entry.chore.id, None, u=entry.root)
+            return
+        self._record(
+            _OUTCOME_RECORD[state],
+            entry.chore.id,
+            attempt,
+            r=entry.reason and entry.reason.value,
+            x=entry.exit_code or None,
+            d=entry.detail,
+        )
+
+    def _lowest_stage(self) -> int:
+        while self._stage < len(self._unended) and not self._unended[self._stage]:
+            self._stage += 1
+        return self._stage
+
+    def _release_gathers(self) -> None:
+        lowest = self._lowest_stage() if self._gathering else 0
+        for stage in [stage for stage in self._gathering if stage <= lowest]:
+            for entry in self._gathering.pop(stage):
+                self._one_less(entry)
+
+    # --- bookkeeping --------------------------------------------------------------------------
+
+    def _move(self, entry: Entry, state: ChoreState) -> None:
+        before = entry.state
+        if state not in TRANSITIONS[before]:
+            raise ValueError(f"{entry.chore.id} cannot go from {before} to {state}")
+        entry.state = state
+        counts = self._counts[entry.chore.name]
+        counts[before] -= 1
+        counts[state] += 1
+        self._total[before] -= 1
+        self._total[state] += 1
+        self.history.append(Transition(entry.chore.id, before, state, self._event))
+
+    def _record(
+        self, kind: RecordKind, chore_id: str, attempt: int | None, **fields: object
+    ) -> None:
+        present = {key: value for key, value in fields.items() if value not in (None, "")}
+        self._out.append(Record(kind, chore_id, attempt, present or None))
+
+    def _live_attempt(
+        self, event: ev.ChoreSubmitted | ev.ChoreStarted | ev.ChoreFinished
+    ) -> Entry | None:
+        entry = self._live.get(event.chore_id)
+        return entry if entry is not None and entry.attempt == event.attempt else None
+
+    def _holding_attempt(self, event: ev.ChorePlaced | ev.ResourcesFreed) -> Entry | None:
+        entry = self._entries.get(event.chore_id)
+        if entry is None or entry.attempt != event.attempt:
+            return None
+        return entry if entry.placement is not None or event.chore_id in self._live else None
+
+    def validate(self) -> None:
+        """Assert every invariant; O(n), for tests and for hunting a defect."""
+        validate(self)
+
+
+def _counts(counts: dict[ChoreState, int]) -> Counts:
+    return Counts(
+        total=sum(counts.values()),
+        pending=counts[BLOCKED] + counts[READY] + counts[SUBMITTED],
+        running=counts[RUNNING],
+        completed=counts[COMPLETED],
+        failed=counts[FAILED] + counts[SKIPPED],
+        cancelled=counts[CANCELLED],
+    )
+
+
+_HANDLERS: dict[type, Callable[[SchedulerState, Any], None]] = {
+    ev.AllocationLearned: SchedulerState._on_allocation,
+    ev.ChoreAdded: SchedulerState._on_added,
+    ev.SpecRejected: SchedulerState._on_spec_rejected,
+    ev.StartsConsidered: SchedulerState._on_starts,
+    ev.ChoreSubmitted: SchedulerState._on_submitted,
+    ev.ChorePlaced: SchedulerState._on_placed,
+    ev.ChoreStarted: SchedulerState._on_started,
+    ev.ChoreFinished: SchedulerState._on_finished,
+    ev.ResourcesFreed: SchedulerState._on_freed,
+    ev.CancelRequested: SchedulerState._on_cancel,
+    ev.InterruptRequested: SchedulerState._on_interrupt,
+    ev.PauseRequested: SchedulerState._on_pause,
+    ev.ResumeRequested: SchedulerState._on_resume,
+}

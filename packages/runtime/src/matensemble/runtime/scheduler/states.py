@@ -1,0 +1,49 @@
+"""The transition table of chores, and what the run as a whole is doing."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from matensemble.model import ChoreState
+
+BLOCKED, READY, SUBMITTED, RUNNING = (
+    ChoreState.BLOCKED,
+    ChoreState.READY,
+    ChoreState.SUBMITTED,
+    ChoreState.RUNNING,
+)
+COMPLETED, FAILED, CANCELLED, SKIPPED = (
+    ChoreState.COMPLETED,
+    ChoreState.FAILED,
+    ChoreState.CANCELLED,
+    ChoreState.SKIPPED,
+)
+
+TRANSITIONS: dict[ChoreState, frozenset[ChoreState]] = {
+    # FAILED without having run: it can never fit
+    BLOCKED: frozenset({READY, SKIPPED, CANCELLED, FAILED}),
+    READY: frozenset({SUBMITTED, CANCELLED, FAILED}),
+    # COMPLETED without RUNNING: an executor need not report starts.
+    # READY: its attempt was ended by an interruption and will be made again.
+    SUBMITTED: frozenset({RUNNING, COMPLETED, FAILED, CANCELLED, READY}),
+    RUNNING: frozenset({COMPLETED, FAILED, CANCELLED, READY}),
+    COMPLETED: frozenset(),
+    FAILED: frozenset(),
+    CANCELLED: frozenset(),
+    SKIPPED: frozenset(),
+}
+"""State → states that may follow it. A chore begins as BLOCKED."""
+
+LIVE = frozenset({SUBMITTED, RUNNING})
+"""States in which an attempt is with the executor."""
+
+
+class Phase(Enum):
+    """What the scheduler is willing to do."""
+
+    STARTING = auto()
+    """What is ready and fits is started."""
+    PAUSED = auto()
+    """Nothing is started until a pause is over."""
+    INTERRUPTING = auto()
+    """Nothing is started any more; what runs is ended and will run again."""

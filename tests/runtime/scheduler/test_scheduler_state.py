@@ -1,0 +1,341 @@
+"""The scheduler core, one fact at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from matensemble.chore import Chore
+from matensemble.model import ChoreState, ChoreType, Reason, Resources
+from matensemble.references import Gather
+from matensemble.runtime.scheduler import events as ev
+from matensemble.runtime.scheduler.instructions import Cancel, Record, Submit
+from matensemble.runtime.scheduler.policy import Policy
+from matensemble.runtime.scheduler.resources import Allocation, Node, Share
+from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.runtime.scheduler.states import TRANSITIONS
+from matensemble.status import RecordKind
+
+
+def chore(chore_id: str, *deps: str, name: str = "x", nice: int = 0, stage: int = 0, **resources):
+    return Chore(
+        id=chore_id,
+        name=name,
+        kind=ChoreType.PYTHON,
+        deps=deps,
+        nice=nice,
+        stage=stage,
+        resources=Resources(**resources),
+    )
+
+
+class Scheduler:
+    """A state that is validated after every event."""
+
+    def __init__(self, *nodes: tuple[int, int], policy: Policy | None = None) -> None:
+        self.state = SchedulerState(policy)
+        self.records: list[Record] = []
+        self.tell(
+            ev.AllocationLearned(Allocation(tuple(Node(f"n{i}", *n) for i, n in enumerate(nodes))))
+        )
+
+    def tell(self, event):
+        out = self.state.handle(event)
+        self.state.validate()
+        self.records += [i for i in out if isinstance(i, Record)]
+        return [i for i in out if not isinstance(i, Record)]
+
+    def add(self, *chores):
+        for one in chores:
+            self.tell(ev.ChoreAdded(one))
+
+    def start(self) -> list[str]:
+        return [i.chore.id for i in self.tell(ev.StartsConsidered()) if isinstance(i, Submit)]
+
+    def end(self, chore_id: str, reason: Reason | None = None, exit_code: int | None = 0):
+        attempt = self.state.entry(chore_id).attempt
+        out = self.tell(ev.ChoreFinished(chore_id, attempt, reason, exit_code))
+        return out + self.tell(ev.ResourcesFreed(chore_id, attempt))
+
+    def state_of(self, chore_id: str) -> ChoreState:
+        return self.state.entry(chore_id).state
+
+
+def test_a_chain_runs_in_order():
+    s = Scheduler((4, 0))
+    s.add(chore("a"), chore("b", "a"), chore("c", "b"))
+    assert s.start() == ["a"]
+    s.end("a")
+    assert s.start() == ["b"]
+    s.end("b")
+    assert s.start() == ["c"]
+    s.end("c")
+    assert s.state.is_finished
+    assert s.state.counts().completed == 3
+
+
+def test_lower_nice_first_then_admission():
+    s = Scheduler((1, 0))
+    s.add(chore("a", nice=5), chore("b"), chore("c", nice=-1), chore("d"))
+    order = []
+    while started := s.start():
+        order += started
+        s.end(started[0])
+    assert order == ["c", "b", "d", "a"]
+
+
+def test_fit_is_per_node_not_on_sums():
+    s = Scheduler((2, 0), (2, 0))
+    s.add(chore("wide", cores_per_task=3), chore("two", num_tasks=2, cores_per_task=2))
+    assert s.state_of("wide") is ChoreState.FAILED
+    entry = s.state.entry("wide")
+    assert entry.reason is Reason.EXCEEDS_ALLOCATION
+    assert "1 task of 3 cores" in entry.detail
+    assert "2 nodes with 2 cores" in entry.detail
+    assert s.start() == ["two"]
+    assert s.state.entry("two").placement == (Share(0, 2, 0), Share(1, 2, 0))
+
+
+def test_gpus_are_counted_per_node():
+    s = Scheduler((8, 1), (8, 2))
+    s.add(chore("a", gpus_per_task=2), chore("b", num_tasks=2, gpus_per_task=1), chore("c"))
+    assert s.start() == ["a", "c"]
+    assert s.state.entry("a").placement == (Share(1, 1, 2),)
+    s.end("a")
+    assert s.start() == ["b"]
+
+
+def test_num_nodes_spreads_and_exclusive_takes_whole_nodes():
+    s = Scheduler((4, 1), (4, 1), (4, 1))
+    s.add(chore("small"))
+    assert s.start() == ["small"]
+    s.add(chore("e", num_tasks=2, num_nodes=2, exclusive=True))
+    assert s.start() == ["e"]
+    busy = s.state.entry("small").placement[0].node
+    assert sorted(s.state.entry("e").placement) == [Share(n, 4, 1) for n in range(3) if n != busy]
+
+
+def test_small_chores_pass_a_big_one_but_not_for_ever():
+    s = Scheduler((4, 0), policy=Policy(patience=1.0))
+    s.add(chore("first", cores_per_task=1), chore("big", cores_per_task=4))
+    s.add(*[chore(f"s{i}") for i in range(50)])
+    running = s.start()
+    assert running == ["first", "s0", "s1", "s2"]
+    overtakers = 0
+    while "big" not in running:
+        s.end(running.pop(0))
+        started = s.start()
+        overtakers += sum(name.startswith("s") for name in started)
+        running += started
+    # three in the first pass, then until four cores' worth have passed it
+    assert overtakers <= 4
+    assert running == ["big"]
+
+
+def test_nodes_set_aside_leave_the_others_to_small_chores():
+    s = Scheduler((4, 0), (4, 0), policy=Policy(patience=0.5))
+    s.add(*[chore(f"f{i}") for i in range(8)])
+    running = s.start()
+    s.add(chore("big", cores_per_task=4), *[chore(f"s{i}") for i in range(100)])
+    for _ in range(40):
+        s.end(running.pop(0))
+        running += s.start()
+        if "big" in running:
+            break
+    assert "big" in running
+    assert len(running) == 5  # the other node stayed full
+
+
+def test_patience_zero_is_strict_order():
+    s = Scheduler((4, 0), policy=Policy(patience=0))
+    s.add(chore("first"), chore("big", cores_per_task=4), chore("small"))
+    assert s.start() == ["first"]
+    s.end("first")
+    assert s.start() == ["big"]
+
+
+def test_failure_skips_everything_downstream_with_its_root():
+    s = Scheduler((4, 0))
+    s.add(chore("a"), chore("b", "a"), chore("c", "b"), chore("free"))
+    assert s.start() == ["a", "free"]
+    s.end("a", Reason.NONZERO_EXIT, 3)
+    assert s.state_of("c") is ChoreState.SKIPPED
+    assert s.state.entry("c").root == "a"
+    assert s.state.counts().failed == 3
+    assert s.state.num_root_failures == 1
+    assert [r.chore_id for r in s.records if r.kind is RecordKind.SKIPPED] == ["b", "c"]
+    s.end("free")
+    assert s.state.is_finished
+
+
+def test_a_long_chain_fails_without_recursion():
+    s = SchedulerState()
+    s.handle(ev.AllocationLearned(Allocation((Node("n", 1),))))
+    s.handle(ev.ChoreAdded(chore("0")))
+    for i in range(1, 20_000):
+        s.handle(ev.ChoreAdded(chore(str(i), str(i - 1))))
+    s.handle(ev.StartsConsidered())
+    s.handle(ev.ChoreFinished("0", 1, Reason.EXCEPTION, 1))
+    assert s.counts().failed == 20_000
+    s.validate()
+
+
+def test_a_chore_added_to_ended_dependencies():
+    s = Scheduler((4, 0))
+    s.add(chore("good"), chore("bad"))
+    s.start()
+    s.end("good")
+    s.end("bad", Reason.EXCEPTION, 1)
+    s.tell(ev.ChoreAdded(chore("after-good", "good"), parent="good"))
+    s.tell(ev.ChoreAdded(chore("after-bad", "good", "bad"), parent="good"))
+    assert s.start() == ["after-good"]
+    assert s.state.entry("after-bad").root == "bad"
+    added = [r for r in s.records if r.kind is RecordKind.CHORE_ADDED]
+    assert [r.fields["parent"] for r in added] == ["good", "good"]
+    assert added[0].fields["header"]["deps"] == ["good"]
+
+
+def test_a_rejected_spec_is_a_failed_chore():
+    s = Scheduler((4, 0))
+    s.tell(ev.SpecRejected(chore("bad"), "parent", "no such name"))
+    assert s.state.entry("bad").reason is Reason.INVALID_SPEC
+    assert s.state.is_finished
+
+
+def test_a_gather_waits_for_lower_stages_even_when_added_first():
+    s = Scheduler((4, 0))
+    table = Chore(id="t", name="table", kind=ChoreType.PYTHON, deps=(Gather("x"),), stage=1)
+    s.add(table, chore("a"), chore("b"))
+    assert s.start() == ["a", "b"]
+    s.end("a", Reason.EXCEPTION, 1)
+    assert s.start() == []
+    s.tell(ev.ChoreAdded(chore("spawned", "b"), parent="b"))
+    s.end("b")
+    assert s.start() == ["spawned"]
+    assert "earlier stage" in s.state.story("t").because
+    s.end("spawned")
+    assert s.start() == ["t"]
+    s.end("t")
+    assert s.state.is_finished
+
+
+def test_cancelling_waiting_and_running_chores():
+    s = Scheduler((1, 0))
+    s.add(chore("a"), chore("b"), chore("c", "b"))
+    s.start()
+    orders = s.tell(ev.CancelRequested(("a", "b")))
+    assert orders == [Cancel("a", 1)]
+    assert s.state_of("b") is ChoreState.CANCELLED
+    assert s.state_of("c") is ChoreState.SKIPPED
+    s.end("a", Reason.CANCELLED, -15)
+    assert s.state_of("a") is ChoreState.CANCELLED
+    assert s.state.is_finished
+
+
+def test_an_interruption_returns_running_chores_to_ready():
+    s = Scheduler((2, 0))
+    s.add(chore("a"), chore("b"), chore("c"))
+    s.start()
+    assert s.tell(ev.InterruptRequested("SIGINT")) == [Cancel("a", 1), Cancel("b", 1)]
+    s.end("a")  # it was just done
+    s.end("b", Reason.CANCELLED, -15)
+    assert s.state_of("a") is ChoreState.COMPLETED
+    assert s.state_of("b") is ChoreState.READY
+    assert s.start() == []
+    assert s.state.is_finished
+
+
+def test_pause_starts_nothing():
+    s = Scheduler((2, 0))
+    s.add(chore("a"))
+    s.tell(ev.PauseRequested())
+    assert s.start() == []
+    assert "paused" in s.state.story("a").because
+    s.tell(ev.ResumeRequested())
+    assert s.start() == ["a"]
+
+
+def test_fail_fast_cancels_the_rest():
+    s = Scheduler((2, 0), policy=Policy(max_root_failures=1))
+    s.add(chore("a"), chore("b"), chore("c"))
+    s.start()
+    assert Cancel("b", 1) in s.end("a", Reason.EXCEPTION, 1)
+    assert s.state_of("c") is ChoreState.CANCELLED
+
+
+def test_repeated_and_late_facts_change_nothing():
+    s = Scheduler((2, 0))
+    s.add(chore("a"))
+    s.start()
+    s.tell(ev.ChoreStarted("a", 1))
+    s.tell(ev.ChoreStarted("a", 1))
+    s.end("a")
+    before = len(s.records)
+    s.end("a", Reason.EXCEPTION, 1)
+    s.tell(ev.ChoreStarted("a", 1))
+    s.tell(ev.ChoreFinished("a", 7, Reason.EXCEPTION))
+    assert len(s.records) == before
+    assert s.state_of("a") is ChoreState.COMPLETED
+    assert s.state.ledger.free_cores == 2
+
+
+def test_resources_come_back_after_the_end():
+    s = Scheduler((1, 0))
+    s.add(chore("a"), chore("b"))
+    s.start()
+    s.tell(ev.ChoreFinished("a", 1, None, 0))
+    assert s.start() == []
+    s.tell(ev.ResourcesFreed("a", 1))
+    assert s.start() == ["b"]
+
+
+def test_a_placement_other_than_predicted_is_believed():
+    s = Scheduler((2, 0), (2, 0))
+    s.add(chore("a", cores_per_task=2), chore("b", cores_per_task=2))
+    s.start()
+    predicted = s.state.entry("a").placement[0].node
+    s.tell(ev.ChorePlaced("a", 1, (Share(1 - predicted, 2, 0),)))
+    assert s.state.ledger.free_on(predicted) == (2, 0)
+    s.tell(ev.ChorePlaced("b", 1, (Share(predicted, 2, 0),)))
+    s.end("a")
+    s.end("b")
+    assert s.state.ledger.free_cores == 4
+
+
+def test_look_ahead_queues_one_shape_only():
+    s = Scheduler((1, 0), policy=Policy(look_ahead=2))
+    s.add(*[chore(f"a{i}") for i in range(5)])
+    assert s.start() == ["a0", "a1", "a2"]
+    assert s.state.entry("a1").placement is None
+    s.end("a0")
+    assert s.state.entry("a1").placement == (Share(0, 1, 0),)
+    assert s.start() == ["a3"]
+    two = Scheduler((2, 0), policy=Policy(look_ahead=2))
+    two.add(chore("a"), chore("b", cores_per_task=2), *[chore(f"c{i}") for i in range(5)])
+    assert two.start() == ["a", "c0"]
+
+
+def test_what_contradicts_the_state_is_refused():
+    s = Scheduler((1, 0))
+    s.add(chore("a"))
+    with pytest.raises(ValueError, match="added twice"):
+        s.state.handle(ev.ChoreAdded(chore("a")))
+    with pytest.raises(ValueError, match="not known"):
+        s.state.handle(ev.ChoreAdded(chore("b", "nobody")))
+
+
+def test_the_story_says_what_a_chore_waits_for():
+    s = Scheduler((1, 0))
+    s.add(chore("a"), chore("b", "a"), chore("c", "b"), chore("d"))
+    s.start()
+    assert s.state.story("c").waits_for == ("b",)
+    assert "room for 1 task of 1 core" in s.state.story("d").because
+    s.end("a", Reason.EXCEPTION, 1)
+    assert s.state.story("c").because == "a has no result"
+    steps = [(t.before, t.after) for t in s.state.story("a").transitions]
+    assert steps[-1] == (ChoreState.SUBMITTED, ChoreState.FAILED)
+
+
+def test_the_table_names_every_state_and_terminal_states_are_final():
+    assert set(TRANSITIONS) == set(ChoreState)
+    for state, following in TRANSITIONS.items():
+        assert state.is_terminal == (not following)
