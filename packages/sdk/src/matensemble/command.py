@@ -1,6 +1,6 @@
-"""The command of an executable chore: how it is split, frozen and turned into text.
+"""The command of an executable chore: how it is split and frozen.
 
-Owns the rules shared by `Pipeline.exec`, `ChoreSpec.exec` and the worker that starts the program.
+Owns the rules shared by `Pipeline.exec` and `ChoreSpec.exec`.
 """
 
 from __future__ import annotations
@@ -78,11 +78,6 @@ def freeze_command(
     contents = {path: _read_input(path, content) for path, content in inputs.items()}
     data, deps = wire.freeze((elements, contents), by_value)
     return FrozenCommand(name, texts, data, deps)
-
-
-def as_text(value: object) -> str:
-    """Return what a resolved reference becomes as a command element or an input file."""
-    return value if isinstance(value, str) else str(value)
 
 
 def _split(name: str, command: Command) -> list[Any]:

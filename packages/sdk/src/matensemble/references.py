@@ -169,6 +169,11 @@ def select(value: object, path: Path) -> object:
     return value
 
 
+def as_text(value: object) -> str:
+    """Return what a resolved reference becomes as a command element or an input file."""
+    return value if isinstance(value, str) else str(value)
+
+
 def describe(path: Path) -> str:
     """Return a path as it was written, for example ``['energies'][0].mean``."""
     return "".join(f"[{key!r}]" if kind == "item" else f".{key}" for kind, key in path)

@@ -231,11 +231,26 @@ def encode_record(record: dict[str, Any]) -> bytes:
     """Return the content of `chore.pickle`.
 
     The record is a dict of plain values, so that it loads without a class of ours and later
-    versions may add keys: ``id, name, kind, attempt, deps``; for Python ``callable, arguments``
-    (the place ``(file, offset, size)`` of the frozen arguments, the file relative to the run
-    directory); for executables ``command`` or ``arguments``, and ``outputs``; ``watched`` marks a
-    strategy chore. ``deps[slot]`` is ``{"id", "kind", "exit_code", "outputs"}`` for a chore, or
-    ``{"gather": [such dicts]}``.
+    versions may add keys:
+
+    ``id``, ``name``, ``kind``, ``attempt``
+        Which attempt (from 1) of which chore; `kind` as in `matensemble.model.ChoreType`.
+    ``num_tasks``
+        Number of processes; the only one is the one that commits, whatever ranks the environment
+        mentions.
+    ``deps``
+        What fills slot `i`: ``{"id", "kind", "exit_code", "outputs"}`` for a chore, or
+        ``{"gather": [such dicts]}``.
+    ``arguments``
+        Place ``(file, offset, size)`` of the frozen arguments, the file relative to the run
+        directory.
+    ``callable``, ``strategy``
+        For Python: registry name of the function, and True where it returns chore specs.
+    ``command``, ``outputs``
+        For executables: the command where no `arguments` hold it, and the declared outputs.
+    ``cloudpickle``
+        Version that pickled the functions; where the worker knows how that version builds
+        functions, it need not import cloudpickle. Optional.
     """
     return _dumps({"format": RECORD_FORMAT, **record}, PICKLE_PROTOCOL)
 
