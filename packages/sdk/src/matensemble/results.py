@@ -1,0 +1,238 @@
+"""The results of a run as a lazy, read-only mapping.
+
+Owns how an outcome and the files of a chore become a value: the loaded result, an `ExecResult`, or
+a `ChoreFailedError`. The runtime hands over what it knows of each chore; a finished run is read
+back from its journal. Loading a result runs the code of its pickle, see `wire.open_trusted`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matensemble import wire, workdir
+from matensemble.chore import Chore
+from matensemble.errors import ChoreFailedError, FormatError
+from matensemble.model import ChoreState, ChoreType, ExecResult, Reason
+from matensemble.status import JournalRecord, RecordKind, decode_journal_line
+from matensemble.workdir import RunDir
+from matensemble.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a chore ended. Equal outcomes may be one object: a run can have a million."""
+
+    state: ChoreState
+    """A terminal state."""
+    reason: Reason | None = None
+    """Why it has no result; None where it completed."""
+    exit_code: int | None = None
+    """Exit code of its processes, negative for a signal; None where none ended."""
+    upstream: str | None = None
+    """For a skipped chore: the failed chore that is the root."""
+    detail: str = ""
+    """One line for people."""
+
+
+COMPLETED = Outcome(ChoreState.COMPLETED, exit_code=0)
+"""The outcome that most chores share."""
+
+
+class Results(Mapping[str, Any]):
+    """Chore id → result, of every chore that ended.
+
+    A value is loaded each time it is looked at and not kept, so that a run may be larger than
+    memory; hold on to what you need. A damaged result raises for its own key only.
+
+    Parameters
+    ----------
+    run
+        The run directory.
+    chores
+        Chore id → chore, of all outcomes at least.
+    outcomes
+        Chore id → how it ended. Both mappings are kept, not copied.
+    """
+
+    __slots__ = ("_chores", "_outcomes", "run")
+
+    def __init__(
+        self, run: RunDir, chores: Mapping[str, Chore], outcomes: Mapping[str, Outcome]
+    ) -> None:
+        self.run = run
+        self._chores = chores
+        self._outcomes = outcomes
+
+    @classmethod
+    def read(cls, run_dir: RunDir | str | os.PathLike[str]) -> Results:
+        """Read the outcomes of a run from its journal, also of one that was interrupted.
+
+        O(records of the journal). A torn last line is what a killed driver leaves; it is ignored.
+
+        Raises
+        ------
+        RunDirectoryError, FormatError
+            If the directory or its journal cannot be read.
+        FileNotFoundError
+            If the run was never started.
+        """
+        workflow = Workflow.read(run_dir)
+        path = workflow.run.journal_path
+        with path.open("rb") as lines:
+            records = _decode(lines, str(path))
+            chores = {chore.id: chore for chore in workflow.chores()}
+            outcomes: dict[str, Outcome] = {}
+            for record in records:
+                _apply(record, chores, outcomes)
+        return cls(workflow.run, chores, outcomes)
+
+    def __getitem__(self, chore_id: str) -> Any:
+        outcome = self._outcomes[chore_id]
+        chore = self._chores[chore_id]
+        if outcome.state is not ChoreState.COMPLETED:
+            return self._failure(chore, outcome)
+        if chore.kind is ChoreType.EXECUTABLE:
+            return self._exec_result(chore, outcome)
+        path = self.run.chore_file(chore_id, workdir.RESULT)
+        return wire.load_result(path, chore_id, pickle.loads)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outcomes)
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def __contains__(self, chore_id: object) -> bool:
+        return chore_id in self._outcomes  # without loading anything
+
+    def __repr__(self) -> str:
+        return f"<results of {len(self)} chores in {self.run.root}>"
+
+    def outcome(self, chore_id: str) -> Outcome:
+        """Return how a chore ended, without loading its result.
+
+        Raises
+        ------
+        KeyError
+            If it has not ended, or there is none of this id.
+        """
+        return self._outcomes[chore_id]
+
+    def group(self, name: str) -> list[str]:
+        """Return the ids of all completed chores of a group, in order. O(number of chores)."""
+        ids = [
+            chore_id
+            for chore_id, outcome in self._outcomes.items()
+            if outcome.state is ChoreState.COMPLETED and self._chores[chore_id].name == name
+        ]
+        # Ids of one group differ in their number only, which widens past 9999.
+        return sorted(ids, key=lambda chore_id: (len(chore_id), chore_id))
+
+    def gather(self, name: str) -> list[Any]:
+        """Return all completed results of a group, in order of their ids."""
+        return [self[chore_id] for chore_id in self.group(name)]
+
+    def _exec_result(self, chore: Chore, outcome: Outcome) -> ExecResult:
+        directory = self.run.chore_dir(chore.id)
+        return ExecResult(
+            exit_code=outcome.exit_code or 0,
+            workdir=directory,
+            stdout_path=directory / workdir.STDOUT,
+            outputs={name: directory / path for name, path in chore.outputs.items()},
+        )
+
+    def _failure(self, chore: Chore, outcome: Outcome) -> ChoreFailedError:
+        directory = self.run.chore_dir(chore.id)
+        remote = _read_error(directory / workdir.ERROR)
+        detail = outcome.detail
+        if not detail and "type" in remote:
+            detail = f"{remote['type']}: {remote.get('message', '')}"
+        return ChoreFailedError(
+            chore.id,
+            (outcome.reason or _DEFAULT_REASONS[outcome.state]).value,
+            exit_code=outcome.exit_code,
+            upstream=outcome.upstream,
+            detail=detail,
+            traceback=remote.get("traceback"),
+            directory=str(directory) if directory.is_dir() else None,
+        )
+
+
+_DEFAULT_REASONS = {
+    ChoreState.FAILED: Reason.NONZERO_EXIT,
+    ChoreState.SKIPPED: Reason.DEPENDENCY_FAILED,
+    ChoreState.CANCELLED: Reason.CANCELLED,
+}
+
+
+def _read_error(path: Path) -> dict[str, Any]:
+    """Return what the worker wrote about a failure; nothing where it wrote nothing readable.
+
+    A damaged record must not hide the failure that it describes.
+    """
+    try:
+        with path.open("rb") as file:
+            data = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _decode(lines: Iterable[bytes], path: str) -> Iterator[JournalRecord]:
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
+            return  # torn by a kill; nothing after it was carried out
+        yield decode_journal_line(line, f"{path}, line {number}")
+
+
+def _apply(record: JournalRecord, chores: dict[str, Chore], outcomes: dict[str, Outcome]) -> None:
+    """Bring chores and outcomes to where a journal record leaves them."""
+    fields = record.fields
+    if record.kind in (RecordKind.CHORE_ADDED, RecordKind.SPEC_REJECTED):
+        try:
+            chore = Chore.from_header(fields["header"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(
+                "journal.jsonl", f"record {record.sequence} holds no chore ({error})"
+            ) from error
+        chores[chore.id] = chore
+        if record.kind == RecordKind.SPEC_REJECTED:
+            outcomes[chore.id] = Outcome(
+                ChoreState.FAILED, Reason.INVALID_SPEC, detail=fields.get("detail", "")
+            )
+        return
+    chore_id = record.chore_id
+    if chore_id is None or chore_id not in chores:
+        return
+    exit_code = fields.get("x")
+    match record.kind:
+        case RecordKind.COMPLETED:
+            outcomes[chore_id] = (
+                COMPLETED if not exit_code else Outcome(ChoreState.COMPLETED, exit_code=exit_code)
+            )
+        case RecordKind.FAILED:
+            outcomes[chore_id] = Outcome(
+                ChoreState.FAILED,
+                Reason(fields["r"]),
+                exit_code,
+                fields.get("u"),
+                fields.get("d", ""),
+            )
+        case RecordKind.SKIPPED:
+            outcomes[chore_id] = Outcome(
+                ChoreState.SKIPPED, Reason.DEPENDENCY_FAILED, upstream=fields.get("u")
+            )
+        case RecordKind.CANCELLED:
+            outcomes[chore_id] = Outcome(
+                ChoreState.CANCELLED, Reason.CANCELLED, exit_code, detail=fields.get("d", "")
+            )
+        case RecordKind.SUBMIT_INTENT | RecordKind.REQUEUED:
+            outcomes.pop(chore_id, None)  # it runs again
+        case _:
+            pass  # says nothing about an outcome
