@@ -11,11 +11,10 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import cloudpickle
 
 from matensemble import references, wire
 from matensemble.command import Command, freeze_command
@@ -219,7 +218,7 @@ class Chore:
             kind=kind,
             deps=tuple(_dependency_from_json(dep) for dep in header.get("deps", ())),
             after=tuple(header.get("after", ())),
-            resources=Resources.from_json(header.get("resources", {})),
+            resources=_resources(tuple(header.get("resources", {}).items())),
             nice=header.get("nice", 0),
             success_codes=tuple(header.get("success_codes", (0,))),
             callable=header.get("callable", name) if kind is ChoreType.PYTHON else None,
@@ -230,6 +229,11 @@ class Chore:
             is_strategy=header.get("strategy", False),
             stage=header.get("stage", 0),
         )
+
+
+@lru_cache(maxsize=1024)  # a million chores share a few requests
+def _resources(items: tuple[tuple[str, Any], ...]) -> Resources:
+    return Resources.from_json(dict(items))
 
 
 def _place(value: Sequence[Any] | None) -> Place | None:
@@ -381,7 +385,8 @@ class ChoreRegistry:
 
     def __init__(self, by_value: Sequence[ModuleType] = ()) -> None:
         self._callables: dict[str, Callable[..., Any]] = {}
-        self._by_value = tuple(by_value)
+        self._by_value: tuple[str, ...] = ()
+        self.ship_by_value(by_value)
 
     def register(self, name: str, function: Callable[..., Any], *, replace: bool = False) -> None:
         """Register a callable.
@@ -408,6 +413,10 @@ class ChoreRegistry:
         if name in self._callables and not replace:
             raise DuplicateNameError(name)
         self._callables[name] = function
+        own = sys.modules.get(getattr(function, "__module__", None) or "")
+        if own is not None and own.__name__ not in self._by_value and _is_user_module(own):
+            # Its classes must be the same ones in the function and in its arguments.
+            self.ship_by_value([own])
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
         try:
@@ -424,6 +433,29 @@ class ChoreRegistry:
     def __len__(self) -> int:
         return len(self._callables)
 
+    def ship_by_value(self, modules: Sequence[ModuleType]) -> None:
+        """Let the objects of further modules travel by value.
+
+        Raises
+        ------
+        InvalidOptionError
+            If one is no module.
+        """
+        for module in modules:
+            if not isinstance(module, ModuleType):
+                raise InvalidOptionError("by_value", module, "a list of imported modules")
+        names = {module.__name__: None for module in modules}
+        self._by_value = tuple(dict.fromkeys((*self._by_value, *names)))
+
+    @property
+    def by_value(self) -> tuple[str, ...]:
+        """Names of the modules whose objects travel by value.
+
+        They are those asked for, and those outside the installed ones that registered functions
+        are defined in, since workers may lack them.
+        """
+        return self._by_value
+
     def dumps(self, name: str) -> bytes:
         """Return a registered callable, pickled by value with the module it is defined in.
 
@@ -437,35 +469,17 @@ class ChoreRegistry:
             If it uses a reference that is not one of its arguments.
         """
         function = self[name]
-        modules = [m for m in self._by_value if m.__name__ not in _registered_by_value()]
-        own = sys.modules.get(getattr(function, "__module__", None) or "")
-        if own is not None and _is_user_module(own) and own.__name__ not in _registered_by_value():
-            modules.append(own)
-        for module in modules:
-            cloudpickle.register_pickle_by_value(module)
         try:
             with references.collecting() as found:
-                data: bytes = cloudpickle.dumps(function, wire.PICKLE_PROTOCOL)
-        except Exception as error:
-            from matensemble.unpicklable import find_culprit
-
-            raise UnpicklableError(
-                f"the function {name!r}", find_culprit(function), f"{type(error).__name__}: {error}"
-            ) from error
-        finally:
-            for module in modules:
-                cloudpickle.unregister_pickle_by_value(module)
+                data = wire.cloudpickle_dumps(function, tuple(map(str.encode, self._by_value)))
+        except UnpicklableError as error:
+            raise UnpicklableError(f"the function {name!r}", error.culprit, error.cause) from error
         for dependency in found.dependencies:
             raise ReferenceUseError(
                 repr(OutputReference(dependency)),
                 f"using it inside the function {name!r} without passing it as an argument",
             )
         return data
-
-
-def _registered_by_value() -> set[str]:
-    names: set[str] = cloudpickle.list_registry_pickle_by_value()
-    return names
 
 
 def _is_user_module(module: ModuleType) -> bool:

@@ -39,7 +39,9 @@ def freeze_command(
     command: Command,
     inputs: Mapping[str, Any],
     outputs: Mapping[str, str],
+    *,
     by_value: tuple[bytes, ...] = (),
+    source: object = None,
 ) -> FrozenCommand:
     """Split and freeze a command with its input files.
 
@@ -55,9 +57,13 @@ def freeze_command(
         now, or a reference.
     outputs
         Name → file, relative to the chore's directory.
+    by_value, source
+        As `wire.freeze`.
 
     Raises
     ------
+    UnknownReferenceError
+        If another pipeline made one of the references.
     InvalidCommandError
         If the command is empty or cannot be split.
     InvalidOptionError
@@ -76,7 +82,7 @@ def freeze_command(
     if not inputs and all(isinstance(e, str) for e in elements):
         return FrozenCommand(name, texts, None, ())
     contents = {path: _read_input(path, content) for path, content in inputs.items()}
-    data, deps = wire.freeze((elements, contents), by_value)
+    data, deps = wire.freeze((elements, contents), by_value, source)
     return FrozenCommand(name, texts, data, deps)
 
 

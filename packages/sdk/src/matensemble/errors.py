@@ -251,8 +251,21 @@ class RuntimeMissingError(MatEnsembleError, RuntimeError):
         self.run_dir = run_dir
         super().__init__(
             "running a pipeline needs the package matensemble-runtime in this environment: "
-            "pip install matensemble-runtime (inside a Flux allocation: 'matensemble-runtime[flux]')"
-            ". To author here and run elsewhere, use pipe.save() and `matensemble run DIR` there"
+            "pip install matensemble-runtime (inside a Flux allocation: "
+            "'matensemble-runtime[flux]'). To author here and run elsewhere, use pipe.save() and `matensemble run DIR` there"
+        )
+
+
+class ConflictingInstallationError(MatEnsembleError, ImportError):
+    """A published MatEnsemble 0.5 lies in the same environment and hides parts of this one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            f"{path} belongs to an older MatEnsemble (0.5 or before), which hides parts of this "
+            "one. Remove it: pip uninstall matensemble, then reinstall what it took along: "
+            "pip install --force-reinstall --no-deps matensemble-sdk (and the other "
+            "matensemble-… packages you use)"
         )
 
 

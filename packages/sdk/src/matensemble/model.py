@@ -347,6 +347,10 @@ class OutputReference(Generic[R_co]):
         self.path = path
         self._source = source
 
+    def is_from(self, source: ResultSource) -> bool:
+        """Return whether this pipeline made the reference, or nobody did (made by hand)."""
+        return self._source is None or self._source is source
+
     @property
     def chore_id(self) -> str:
         """Id of the chore whose result this stands for.
@@ -394,7 +398,7 @@ class OutputReference(Generic[R_co]):
         return OutputReference(self.dependency, (*self.path, ("item", key)), self._source)
 
     def __reduce__(self) -> Any:
-        reduced = references.reduce(self.dependency, self.path)
+        reduced = references.reduce(self.dependency, self.path, self._source)
         # Outside a chore's arguments it stays a reference, without its pipeline.
         return reduced or (OutputReference, (self.dependency, self.path))
 

@@ -84,16 +84,24 @@ class collecting:  # noqa: N801 - used as a function
     """Context manager: number the dependencies of everything pickled inside.
 
     `dependencies` lists them in slot order afterwards, each once.
+
+    Parameters
+    ----------
+    source
+        The pipeline that the arguments are frozen for. References that another one made are put
+        into `foreign`: their ids may well exist here, and mean something else.
     """
 
-    __slots__ = ("_outer", "_slots")
+    __slots__ = ("_outer", "_slots", "foreign", "source")
 
-    def __init__(self) -> None:
+    def __init__(self, source: object = None) -> None:
         self._slots: dict[Dependency, int] = {}
+        self.source = source
+        self.foreign: list[Dependency] = []
 
     def __enter__(self) -> collecting:
-        self._outer = getattr(_context, "slots", None)
-        _context.slots = self._slots
+        self._outer = getattr(_context, "collector", None)
+        _context.collector = self
         return self
 
     def __exit__(
@@ -102,7 +110,13 @@ class collecting:  # noqa: N801 - used as a function
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _context.slots = self._outer
+        _context.collector = self._outer
+
+    def slot(self, dependency: Dependency, source: object) -> int:
+        """Return the slot of a dependency, a new one if it was not met yet."""
+        if source is not None and self.source is not None and source is not self.source:
+            self.foreign.append(dependency)
+        return self._slots.setdefault(dependency, len(self._slots))
 
     @property
     def dependencies(self) -> tuple[Dependency, ...]:
@@ -111,14 +125,30 @@ class collecting:  # noqa: N801 - used as a function
 
 
 def reduce(
-    dependency: Dependency, path: Path
+    dependency: Dependency, path: Path, source: object = None
 ) -> tuple[Callable[[int, Path], object], tuple[int, Path]] | None:
-    """Return how to pickle a reference, or None where no arguments are being frozen."""
-    slots: dict[Dependency, int] | None = getattr(_context, "slots", None)
-    if slots is None:
+    """Return how to pickle a reference, or None where no arguments are being frozen.
+
+    Parameters
+    ----------
+    dependency, path
+        What the reference stands for.
+    source
+        The pipeline that made it, None for one that was made by hand.
+    """
+    collector: collecting | None = getattr(_context, "collector", None)
+    if collector is None:
         return None
-    slot = slots.setdefault(dependency, len(slots))
-    return resolve, (slot, path)
+    return resolve, (collector.slot(dependency, source), path)
+
+
+def plain(function: object) -> object:
+    """Return its argument: what a decorated function becomes when it travels to a worker.
+
+    A function that calls a decorated one holds it in its globals or its closure; on the worker
+    there is no pipeline, and calling it just calls the function.
+    """
+    return function
 
 
 class resolving:  # noqa: N801 - used as a function

@@ -1,4 +1,4 @@
-"""Bytes on disk that carry pickles: frozen arguments, chore record, result with its footer.
+r"""Bytes on disk that carry pickles: frozen arguments, chore record, result with its footer.
 
 Owns the encoding, the atomic write and the checks before a pickle is loaded. The formats are
 versioned; readers ignore fields they do not know. Used by the SDK, the worker and the runtime, and
@@ -12,7 +12,7 @@ The pickle of the value, followed by a footer of 54 bytes, all integers big-endi
 ====== ===== =============================================
 offset bytes
 ====== ===== =============================================
-0      8     magic ``b"MatEnsR\\n"``
+0      8     magic ``b"MatEnsR\n"``
 8      2     format, 1
 10     4     attempt that wrote it, from 1
 14     8     size of the pickle in bytes
@@ -28,7 +28,13 @@ import os
 from _pickle import dumps as _dumps, loads as _loads
 
 from matensemble import references
-from matensemble.errors import FormatError, ResultCorruptError, ResultMissingError, UnpicklableError
+from matensemble.errors import (
+    FormatError,
+    ResultCorruptError,
+    ResultMissingError,
+    UnknownReferenceError,
+    UnpicklableError,
+)
 from matensemble.workdir import DIRECTORY_MODE, FILE_MODE
 
 try:  # CPython 3.12 and later
@@ -76,15 +82,29 @@ def dumps(value: object, by_value: tuple[bytes, ...] = ()) -> bytes:
     try:
         data: bytes = _dumps(value, PICKLE_PROTOCOL)
     except Exception:  # lambdas, local classes, objects of modules that travel by value
-        return _cloudpickle_dumps(value)
+        return cloudpickle_dumps(value, by_value)
     if b"__main__" in data or any(name in data for name in by_value):
-        return _cloudpickle_dumps(value)
+        return cloudpickle_dumps(value, by_value)
     return data
 
 
-def _cloudpickle_dumps(value: object) -> bytes:
+def cloudpickle_dumps(value: object, by_value: tuple[bytes, ...] = ()) -> bytes:
+    """Pickle a value with cloudpickle, the objects of some modules by value.
+
+    Raises
+    ------
+    UnpicklableError
+        If it cannot be pickled; names the object inside that is the problem.
+    """
+    import sys
+
     import cloudpickle
 
+    known = cloudpickle.list_registry_pickle_by_value()
+    names = [name for name in map(bytes.decode, by_value) if name not in known]
+    modules = [sys.modules[name] for name in names if name in sys.modules]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
     try:
         data: bytes = cloudpickle.dumps(value, PICKLE_PROTOCOL)
     except RecursionError as error:
@@ -95,21 +115,35 @@ def _cloudpickle_dumps(value: object) -> bytes:
         raise UnpicklableError(
             "the value", find_culprit(value), f"{type(error).__name__}: {error}"
         ) from error
+    finally:
+        for module in modules:
+            cloudpickle.unregister_pickle_by_value(module)
     return data
 
 
 def freeze(
-    value: object, by_value: tuple[bytes, ...] = ()
+    value: object, by_value: tuple[bytes, ...] = (), source: object = None
 ) -> tuple[bytes, tuple[references.Dependency, ...]]:
     """Pickle arguments and list the references inside, in slot order.
+
+    Parameters
+    ----------
+    value, by_value
+        As `dumps`.
+    source
+        The pipeline that records the chore; None where there is none.
 
     Raises
     ------
     UnpicklableError
         As `dumps`.
+    UnknownReferenceError
+        If another pipeline made one of the references.
     """
-    with references.collecting() as found:
+    with references.collecting(source) as found:
         data = dumps(value, by_value)
+    if found.foreign:
+        raise UnknownReferenceError("this chore", str(found.foreign[0]))
     return data, found.dependencies
 
 
@@ -282,13 +316,14 @@ def write_result(path: str | os.PathLike[str], payload: bytes, attempt: int) -> 
 
 
 def _footer(payload: bytes, attempt: int) -> bytes:
-    return (
+    footer: bytes = (
         RESULT_MAGIC
         + RESULT_FORMAT.to_bytes(2, "big")
         + attempt.to_bytes(4, "big")
         + len(payload).to_bytes(8, "big")
         + sha256(payload).digest()
     )
+    return footer
 
 
 def _split_footer(chore_id: str, path: str, footer: bytes, file_size: int) -> tuple[int, bytes]:
@@ -367,6 +402,7 @@ def load_result(
 __all__ = [
     "FOOTER_SIZE",
     "check_result",
+    "cloudpickle_dumps",
     "decode_record",
     "dumps",
     "encode_record",
