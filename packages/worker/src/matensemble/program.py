@@ -1,0 +1,70 @@
+"""Replace the worker by the program of an executable chore.
+
+Owns what happens between frozen arguments and `exec`: references become text, input files are
+written, signal dispositions are restored. Called by `matensemble.runtime_worker` only, which loads
+this module for executables only; so it is as light as that one.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # type: ignore[import-not-found]  # `signal` itself loads enum
+import os
+
+from matensemble import references, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from matensemble.runtime_worker import Task
+
+
+def execute(task: Task) -> NoReturn:
+    """Resolve the command, write the inputs and become the program.
+
+    Raises
+    ------
+    ResultMissingError, ResultCorruptError
+        If a reference has no result.
+    OSError
+        If an input cannot be written or the program cannot be executed; `task.stage` tells which.
+    """
+    elements, inputs = task.load_arguments() or (task.record["command"], {})
+    task.stage = "read"  # the text of an executable's result is read from its stdout
+    command = [references.as_text(element) for element in elements]
+    contents = {name: _as_bytes(value) for name, value in inputs.items()}
+    task.stage = "commit"
+    for name, content in contents.items():
+        _write_input(task, name, content)
+    task.stage = "execute"
+    # Python ignores these, and what is ignored stays ignored in the program.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    os.execvp(command[0], command)
+
+
+def _as_bytes(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return references.as_text(value).encode("utf-8", "surrogateescape")
+
+
+def _write_input(task: Task, name: str, content: bytes) -> None:
+    """Write an input file whole; every task does, so none finds it missing or in part."""
+    path = task.path(name)
+    _make_parents(os.path.dirname(path))
+    # Tasks on different nodes may have the same process id, which names the temporary file.
+    own = f"{path}.{task.rank}"
+    wire.write_atomic(own, content)
+    os.replace(own, path)
+
+
+def _make_parents(path: str) -> None:
+    if os.path.isdir(path):
+        return
+    _make_parents(os.path.dirname(path))
+    try:
+        wire.make_dir(path)
+    except FileExistsError:  # another task was faster
+        if not os.path.isdir(path):
+            raise

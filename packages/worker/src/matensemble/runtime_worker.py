@@ -1,0 +1,264 @@
+"""Run one chore in a process of its own.
+
+``python -P -m matensemble.runtime_worker --chore-id ID --spec-file out/<id>/chore.pickle``
+
+Reads the chore's record, fills its frozen arguments with the results of earlier chores, calls the
+function and commits what it returned (or replaces itself by the program of an executable chore).
+It decides nothing: a failure becomes `error.json`, a traceback on stderr and an exit code, and the
+driver judges. Started by the executors, never imported by them.
+
+Where the run directory is
+    Three levels above the record: ``<run>/out/<id>/chore.pickle``. Nothing in it is absolute.
+Tasks
+    All tasks of a chore run the function; only task rank 0 commits a result. What task this is says
+    ``MATENSEMBLE_TASK_RANK``, else the variable of Flux, PMI, Open MPI, PMIx or Slurm.
+Exit codes
+    0 success; 1 failure (of ``sys.exit(n)`` inside a function: n, but never 0, because it did not
+    return); 2 wrong usage; 126 a program that cannot be executed, 127 one that is not there.
+Import path
+    ``-P`` keeps the working directory off it. ``MATENSEMBLE_SCRIPT_DIR`` is appended, so modules
+    beside the user's script can be imported and hide nothing.
+
+Every short chore pays for what this module imports, so it imports next to nothing; a failure,
+a program and a strategy's specs have their modules, loaded when they are needed.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from _pickle import loads as _loads
+
+from matensemble import wire, workdir
+from matensemble.errors import FormatError, ResultMissingError, UnpicklableError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, Literal, TypeAlias
+
+    Stage: TypeAlias = Literal["read", "load", "call", "commit", "execute"]
+
+RANK_VARIABLES = (
+    "MATENSEMBLE_TASK_RANK",
+    "FLUX_TASK_RANK",
+    "PMI_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "PMIX_RANK",
+    "SLURM_PROCID",
+)
+"""Where the rank of this task is looked up, in this order."""
+
+USAGE = "usage: python -P -m matensemble.runtime_worker --chore-id ID --spec-file PATH\n"
+
+
+class Task:
+    """One task of one attempt of a chore: what the process is there for.
+
+    Parameters
+    ----------
+    chore_id
+        The chore that the record must be of.
+    spec_file
+        Path of its record.
+    rank
+        Rank of this task, from 0.
+
+    Attributes
+    ----------
+    stage
+        What is being done, so that a failure can be told apart: reading files of the run, loading
+        pickles of the user, calling the function, committing files, executing a program.
+    record
+        The chore's record; empty until it was read.
+    """
+
+    def __init__(self, chore_id: str, spec_file: str, rank: int) -> None:
+        self.chore_id = chore_id
+        self.spec_file = os.path.abspath(spec_file)
+        self.rank = rank
+        self.chore_dir = os.path.dirname(self.spec_file)
+        self.run_dir = os.path.dirname(os.path.dirname(self.chore_dir))
+        self.stage: Stage = "read"
+        self.record: dict[str, Any] = {}
+        self.loads: Callable[[bytes], Any] = _loads
+
+    def path(self, name: str) -> str:
+        """Return the path of one of the chore's own files."""
+        return f"{self.chore_dir}/{name}"
+
+    def run(self) -> None:
+        """Run the chore to its committed result; an executable does not return."""
+        self.record = record = self._read_record()
+        if record.get("num_tasks") == 1:
+            self.rank = 0  # rank variables that stand in the environment are someone else's
+        if "cloudpickle" in record:
+            from matensemble import light_pickle
+
+            if light_pickle.can_load(record["cloudpickle"]):
+                self.loads = light_pickle.loads
+        if record["kind"] == "executable":
+            from matensemble import program
+
+            program.execute(self)
+        value = self._call()
+        if record.get("strategy"):
+            from matensemble import spawned
+
+            specs = spawned.collect(value)
+            self._flush()
+            if self.rank == 0:
+                spawned.write(self, specs)
+            value = len(specs)
+        self._commit(value)
+
+    def load_arguments(self) -> Any:
+        """Return the chore's frozen arguments, references replaced; None where it has none."""
+        self.stage = "read"
+        place = self.record.get("arguments")
+        if place is None:
+            return None
+        file, offset, size = place
+        data = wire.read_trusted(f"{self.run_dir}/{file}", offset, size)
+        self.stage = "load"
+        return wire.thaw(data, Upstream(self).load, self.loads)
+
+    def _read_record(self) -> dict[str, Any]:
+        record = wire.decode_record(self.spec_file, wire.read_trusted(self.spec_file))
+        if record["id"] != self.chore_id:
+            raise FormatError(
+                self.spec_file, f"is the record of {record['id']}, not of {self.chore_id}"
+            )
+        return record
+
+    def _call(self) -> Any:
+        name = self.record["callable"]
+        data = wire.read_trusted(f"{self.run_dir}/{workdir.registry_file(name)}")
+        self.stage = "load"
+        function = self.loads(data)
+        args, kwargs = self.load_arguments() or ((), {})
+        sys.argv = [name]
+        self.stage = "call"
+        return function(*args, **kwargs)
+
+    def _commit(self, value: object) -> None:
+        self._flush()
+        if self.rank != 0:
+            return
+        try:
+            payload = wire.dumps(value)
+        except UnpicklableError as error:
+            what = f"the result of {self.record['name']!r}"
+            raise UnpicklableError(what, error.culprit, error.cause) from error.__cause__
+        wire.write_result(self.path(workdir.RESULT), payload, self.record["attempt"])
+
+    def _flush(self) -> None:
+        """Let what the function printed reach its file before the result says that it is done."""
+        self.stage = "commit"
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None and not stream.closed:
+                stream.flush()
+
+
+class Upstream:
+    """The results that fill the slots of a chore's arguments; each is loaded once, on demand."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._slots: dict[int, Any] = {}
+        self._results: dict[str, Any] = {}
+
+    def load(self, slot: int) -> Any:
+        """Return the result for a slot, or the list of results of a gather, in recorded order.
+
+        Raises
+        ------
+        ResultMissingError, ResultCorruptError
+            If a result is not there or damaged.
+        """
+        if slot not in self._slots:
+            dep = self._task.record["deps"][slot]
+            group = dep.get("gather")
+            self._slots[slot] = (
+                self._result(dep) if group is None else [self._result(one) for one in group]
+            )
+        return self._slots[slot]
+
+    def _result(self, dep: Mapping[str, Any]) -> Any:
+        chore_id = dep["id"]
+        if chore_id not in self._results:
+            load = self._exec_result if dep["kind"] == "executable" else self._python_result
+            self._results[chore_id] = load(dep)
+        return self._results[chore_id]
+
+    def _python_result(self, dep: Mapping[str, Any]) -> Any:
+        task, chore_id = self._task, dep["id"]
+        path = f"{task.run_dir}/{workdir.chore_file(chore_id, workdir.RESULT)}"
+        task.stage = "read"
+        try:
+            data = wire.read_result(path, chore_id)
+        except ResultMissingError:
+            # A network file system may remember that it was not there; listing asks the server.
+            if workdir.RESULT not in _list_dir(os.path.dirname(path)):
+                raise
+            data = wire.read_result(path, chore_id)
+        task.stage = "load"
+        try:
+            return task.loads(data)
+        except Exception as error:
+            error.add_note(f"This happened while the result of {chore_id} was loaded.")
+            raise
+
+    def _exec_result(self, dep: Mapping[str, Any]) -> Any:
+        from pathlib import Path
+
+        from matensemble.model import ExecResult
+
+        chore_dir = Path(self._task.run_dir, workdir.chore_dir(dep["id"]))
+        return ExecResult(
+            exit_code=dep["exit_code"],
+            workdir=chore_dir,
+            stdout_path=chore_dir / workdir.STDOUT,
+            outputs={name: chore_dir / file for name, file in (dep.get("outputs") or {}).items()},
+        )
+
+
+def find_rank(environment: Mapping[str, str]) -> int:
+    """Return the rank of this task: the first rank variable that holds a number, else 0."""
+    for name in RANK_VARIABLES:
+        value = environment.get(name, "")
+        if value.isdecimal():
+            return int(value)
+    return 0
+
+
+def main() -> int:
+    """Run the chore that the command line names and return the exit code."""
+    options = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
+    if len(sys.argv) != 5 or options.keys() != {"--chore-id", "--spec-file"}:
+        sys.stderr.write(USAGE)
+        return 2
+    faulthandler.enable()  # a crash in compiled code then says where in the function it was
+    script_dir = os.environ.get("MATENSEMBLE_SCRIPT_DIR")
+    if script_dir and script_dir not in sys.path:
+        sys.path.append(script_dir)
+    task = Task(options["--chore-id"], options["--spec-file"], find_rank(os.environ))
+    try:
+        task.run()
+    except BaseException as error:  # sys.exit and interrupts too: the function did not return
+        from matensemble import failure
+
+        return failure.report(task, error)
+    return 0
+
+
+def _list_dir(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())
