@@ -1,0 +1,197 @@
+"""The driver's end of the launcher: starts it, talks to it, and cleans up if it dies.
+
+Owns the process of `launcher`, its socket and the thread that reads its reports. Knows nothing of
+chores or resources; `local` does. The messages are described in `launcher`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from matensemble.errors import ExecutorUnavailableError
+from matensemble.runtime.executors import launcher
+from matensemble.runtime.executors.base import TERM_GRACE_SECONDS
+
+START_TIMEOUT_SECONDS = 60.0  # a cold file system can take this long to start a Python
+_NO_SIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0)  # the user's script may have set SIG_DFL
+
+
+class LauncherProcess:
+    """A running launcher.
+
+    Parameters
+    ----------
+    environ
+        The environment under that of chores which inherit it.
+    on_report
+        Called with each report of the launcher, on a thread of this object.
+    on_lost
+        Called once on that thread, with the problem, if the launcher ends uninvited; every process
+        it had started is dead then.
+
+    Raises
+    ------
+    ExecutorUnavailableError
+        If it cannot be started.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        on_report: Callable[[list[Any]], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._on_report = on_report
+        self._on_lost = on_lost
+        self._is_closing = False
+        self._is_up = False
+        self._answered = threading.Event()
+        self._send_lock = threading.Lock()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = self._start(theirs)
+            except OSError as error:
+                self._socket.close()
+                raise _unavailable(f"{sys.executable} does not start: {error}") from error
+        self._thread = threading.Thread(target=self._read, name="matensemble-launcher", daemon=True)
+        self._thread.start()
+        self.send({"op": "environ", "env": dict(environ)})
+        self._answered.wait(START_TIMEOUT_SECONDS)
+        if not self._is_up:
+            self._kill()
+            problem = self._describe_end()
+            self.close()
+            raise _unavailable(f"its launcher did not start ({problem})")
+
+    @property
+    def pid(self) -> int:
+        """Process id of the launcher, also the session id of every process it starts."""
+        return self._process.pid
+
+    @staticmethod
+    def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [
+                sys.executable,
+                *("-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", launcher.__file__),
+                *(str(theirs.fileno()), str(os.getpid()), str(TERM_GRACE_SECONDS)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a Ctrl-C in the driver's terminal does not reach it
+        )
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message; one to a dead launcher is dropped, for `on_lost` tells of that."""
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        with self._send_lock, suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.sendall(data, _NO_SIGPIPE)
+
+    def close(self) -> None:
+        """End every process of the launcher and the launcher; call it once.
+
+        Takes up to `TERM_GRACE_SECONDS` where a process ignores TERM. Returns when the last
+        callback has.
+        """
+        self._is_closing = True
+        self.send({"op": "close"})
+        self._thread.join(TERM_GRACE_SECONDS + 2 * launcher.SWEEP_LIMIT_SECONDS)
+        if self._thread.is_alive():
+            self._kill()
+            self._thread.join()
+        self._process.wait()
+        self._socket.close()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _read(self) -> None:
+        rest = b""
+        while chunk := self._receive():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                report = json.loads(line)
+                if report[0] == "ready":
+                    self._is_up = True
+                    self._answered.set()
+                elif not self._is_closing:
+                    self._on_report(report)
+        if not self._is_closing:
+            self._kill()
+            if self._is_up:
+                self._on_lost(f"the launcher of the local executor ended: {self._describe_end()}")
+        self._answered.set()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(1 << 16)
+        except ConnectionResetError:  # it died with unread messages of ours
+            return b""
+
+    def _kill(self) -> None:
+        self._process.kill()
+        kill_session(self.pid)
+        self._process.wait()
+
+    def _describe_end(self) -> str:
+        """Return how the launcher ended, with the last line it wrote."""
+        code = self._process.wait()
+        words = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        stream = self._process.stderr
+        lines = stream.read().decode(errors="replace").split("\n") if stream else []
+        return ": ".join([words, *[line for line in lines if line.strip()][-1:]])
+
+
+def _unavailable(problem: str) -> ExecutorUnavailableError:
+    return ExecutorUnavailableError(
+        "local", problem, "Try to start that Python by hand, as `python -I -S -c 'import ctypes'`"
+    )
+
+
+def kill_session(session: int) -> None:
+    """Kill every process of a session but its leader, until none is left (at most 5 s)."""
+    give_up_at = time.monotonic() + launcher.SWEEP_LIMIT_SECONDS
+    while (pids := _members(session)) and time.monotonic() < give_up_at:
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(launcher.SWEEP_INTERVAL_SECONDS)  # nobody tells of the end of others' children
+
+
+def _members(session: int) -> list[int]:
+    """Return the live processes of a session without its leader."""
+    members = []
+    for pid in _live_processes():
+        with suppress(ProcessLookupError, PermissionError):
+            if pid != session and os.getsid(pid) == session:
+                members.append(pid)
+    return members
+
+
+def _live_processes() -> list[int]:
+    """Return the ids of all processes that are no zombies."""
+    if Path("/proc/self/stat").exists():
+        live = []
+        for entry in os.listdir("/proc"):  # noqa: PTH208 - names, not paths
+            if entry.isdigit():
+                with suppress(OSError):
+                    stat = Path(f"/proc/{entry}/stat").read_bytes()
+                    if stat.rpartition(b")")[2].split()[0] != b"Z":
+                        live.append(int(entry))
+        return live
+    listing = subprocess.run(["ps", "-axo", "pid=,stat="], capture_output=True, check=True)
+    rows = (line.split() for line in listing.stdout.splitlines())
+    return [int(row[0]) for row in rows if not row[1].startswith(b"Z")]

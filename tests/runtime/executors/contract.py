@@ -1,0 +1,386 @@
+"""The obligations of every executor, as tests.
+
+`PortContract` needs only the three commands `true`, `sleep` and `sh`; a fake passes it too.
+`ExecutorContract` adds what real processes owe. A test module subclasses one of them and provides
+the fixture `executor`: an executor that is not open yet. Each test opens it through `Session`,
+which collects events; nothing sleeps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from matensemble.model import Reason, Resources
+from matensemble.runtime.executors.base import Executor, ExecutorEvent, ExecutorLost, JobEnded
+from matensemble.runtime.executors.request import LaunchRequest
+from matensemble.runtime.scheduler.events import (
+    ChorePlaced,
+    ChoreStarted,
+    ChoreSubmitted,
+    ResourcesFreed,
+)
+
+TIMEOUT = 60.0
+"""Seconds until a test gives up; nothing waits for so long where all is well."""
+
+SHOW = "import json, os, sys; print(json.dumps({%s}))"
+"""Body of a Python program that prints facts about itself."""
+
+
+class Session:
+    """An open executor, what it posted, and requests for it."""
+
+    def __init__(self, executor: Executor, directory: Path) -> None:
+        self.executor = executor
+        self.directory = directory
+        self.events: list[ExecutorEvent] = []
+        self._changed = threading.Condition()
+        self.allocation = executor.open(self._post)
+
+    def _post(self, event: ExecutorEvent) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def wait_for(self, *kinds: type, chore_id: str | None = "a", attempt: int = 1) -> Any:
+        """Return the first event of one of these kinds about an attempt (None: about any)."""
+
+        def find() -> ExecutorEvent | None:
+            for event in self.events:
+                if isinstance(event, kinds) and (
+                    chore_id is None or (event.chore_id == chore_id and event.attempt == attempt)  # type: ignore[union-attr]
+                ):
+                    return event
+            return None
+
+        with self._changed:
+            found = self._changed.wait_for(find, TIMEOUT)
+            assert found, f"no {[k.__name__ for k in kinds]} of {chore_id}: {self.events}"
+            return found
+
+    def submit(self, *argv: str, chore_id: str = "a", attempt: int = 1, **fields: Any) -> Path:
+        """Submit a request; return the directory it runs in."""
+        cwd = fields.pop("cwd", None) or self.directory / chore_id
+        outputs = self.directory / chore_id
+        outputs.mkdir(exist_ok=True)
+        env, inherit_env = fields.pop("env", {}), fields.pop("inherit_env", True)
+        resources = {k: fields.pop(k) for k in [*fields] if k in Resources.__dataclass_fields__}
+        self.executor.submit(
+            LaunchRequest(
+                chore_id=chore_id,
+                attempt=attempt,
+                name="work",
+                argv=argv,
+                cwd=cwd,
+                stdout_path=fields.pop("stdout_path", outputs / "stdout"),
+                stderr_path=fields.pop("stderr_path", outputs / "stderr"),
+                resources=Resources(**resources),
+                env=env,
+                inherit_env=inherit_env,
+                **fields,
+            )
+        )
+        return outputs
+
+    def run(self, *argv: str, chore_id: str = "a", **fields: Any) -> JobEnded:
+        """Submit a request, wait until its resources are free, return how it ended."""
+        self.submit(*argv, chore_id=chore_id, **fields)
+        attempt = fields.get("attempt", 1)
+        self.wait_for(ResourcesFreed, chore_id=chore_id, attempt=attempt)
+        ended: JobEnded = self.wait_for(JobEnded, chore_id=chore_id, attempt=attempt)
+        return ended
+
+    def start(self, *argv: str, chore_id: str = "a", **fields: Any) -> Path:
+        """Submit a request, and wait until it runs."""
+        outputs = self.submit(*argv, chore_id=chore_id, **fields)
+        self.wait_for(ChoreStarted, chore_id=chore_id)
+        return outputs
+
+    def text(self, chore_id: str = "a") -> str:
+        """Return the standard output of a chore."""
+        return (self.directory / chore_id / "stdout").read_text()
+
+    def shown(self, facts: str, **fields: Any) -> Any:
+        """Run a Python program that prints facts about itself; return them."""
+        ended = self.run(sys.executable, "-c", SHOW % facts, **fields)
+        assert ended.exit_code == 0, (self.directory / "a" / "stderr").read_text()
+        return json.loads(self.text())
+
+    def kinds(self, chore_id: str = "a") -> list[str]:
+        """Return the kinds of the events about a chore, in order."""
+        return [type(e).__name__ for e in self.events if getattr(e, "chore_id", "") == chore_id]
+
+
+def read_line(fifo: Path) -> str:
+    """Return what a process writes into a named pipe; waits for it."""
+    with fifo.open() as stream:
+        return stream.readline().strip()
+
+
+def make_fifo(directory: Path, name: str = "ready") -> Path:
+    """Return a new named pipe: how a test waits for a process without polling."""
+    path = directory / name
+    os.mkfifo(path)
+    return path
+
+
+def wait_gone(pid: int) -> None:
+    """Wait until a process has ended; a zombie that waits for its parent has."""
+    if hasattr(os, "pidfd_open"):
+        import select
+
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            assert select.select([descriptor], [], [], TIMEOUT)[0], f"process {pid} is alive"
+        finally:
+            os.close(descriptor)
+        return
+    give_up_at = time.monotonic() + TIMEOUT
+    while time.monotonic() < give_up_at:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError(f"process {pid} is alive")
+
+
+class PortContract:
+    """What every executor owes, a fake included."""
+
+    @pytest.fixture
+    def session(self, executor: Executor, tmp_path: Path) -> Iterator[Session]:
+        session = Session(executor, tmp_path)
+        yield session
+        executor.close()
+
+    def test_offers_at_least_one_core(self, session: Session) -> None:
+        assert session.allocation.num_cores >= 1
+        assert all(node.name for node in session.allocation.nodes)
+        assert session.executor.name
+        assert session.executor.look_ahead >= 0
+
+    def test_success(self, session: Session) -> None:
+        assert session.run("true") == JobEnded("a", 1, 0)
+
+    def test_nonzero_exit(self, session: Session) -> None:
+        ended = session.run("sh", "-c", "exit 3")
+        assert (ended.exit_code, ended.reason) == (3, None)
+
+    def test_signal_is_negative(self, session: Session) -> None:
+        ended = session.run("sh", "-c", "kill -9 $$")
+        assert (ended.exit_code, ended.reason) == (-9, None)
+
+    def test_missing_program(self, session: Session) -> None:
+        ended = session.run("no-such-program")
+        assert ended.reason is Reason.EXECUTABLE_NOT_FOUND
+        assert "no-such-program" in ended.detail
+        assert session.run("true", chore_id="b").exit_code == 0, "it goes on"
+
+    def test_order_of_events(self, session: Session) -> None:
+        session.run("true")
+        session.run("no-such-program", chore_id="b")
+        for chore_id in ("a", "b"):
+            kinds = session.kinds(chore_id)
+            assert kinds[0] == ChoreSubmitted.__name__
+            assert kinds[-2:] == [JobEnded.__name__, ResourcesFreed.__name__]
+            order = [ChorePlaced.__name__, ChoreStarted.__name__]
+            assert kinds[1:-2] == [kind for kind in order if kind in kinds]
+
+    def test_job_ids_differ(self, session: Session) -> None:
+        session.run("true")
+        session.run("true", chore_id="b")
+        jobids = {session.wait_for(ChoreSubmitted, chore_id=c).jobid for c in ("a", "b")}
+        assert len(jobids) == 2
+
+    def test_another_attempt(self, session: Session) -> None:
+        session.run("sh", "-c", "exit 3")
+        ended = session.run("true", attempt=2)
+        assert (ended.attempt, ended.exit_code) == (2, 0)
+
+    def test_cancel(self, session: Session) -> None:
+        session.start("sleep", "600")
+        session.executor.cancel("a", 1)
+        session.wait_for(ResourcesFreed)
+        ended = session.wait_for(JobEnded)
+        assert ended.reason is Reason.CANCELLED
+        assert ended.exit_code in (-signal.SIGTERM, 128 + signal.SIGTERM, None)
+
+    def test_cancel_twice_and_right_after_submitting(self, session: Session) -> None:
+        session.submit("sleep", "600")
+        session.executor.cancel("a", 1)
+        session.executor.cancel("a", 1)
+        session.wait_for(ResourcesFreed)
+        session.run("true", chore_id="b")
+        assert session.kinds().count(JobEnded.__name__) == 1
+        assert session.wait_for(JobEnded).reason is Reason.CANCELLED
+
+    def test_cancel_of_what_does_not_run(self, session: Session) -> None:
+        session.executor.cancel("never-submitted", 1)
+        session.run("true")
+        session.executor.cancel("a", 1)
+        session.start("sleep", "600", chore_id="b")
+        session.executor.cancel("b", 2)
+        session.run("true", chore_id="c")
+        assert session.kinds("never-submitted") == []
+        assert session.kinds("a").count(JobEnded.__name__) == 1
+        assert JobEnded.__name__ not in session.kinds("b")
+
+    def test_close_twice(self, session: Session) -> None:
+        session.run("true")
+        session.executor.close()
+        session.executor.close()
+
+    def test_nothing_is_posted_after_close(self, session: Session) -> None:
+        session.start("sleep", "600")
+        session.executor.close()
+        posted = [*session.events]
+        session.executor.cancel("a", 1)
+        assert session.events == posted
+        assert not any(isinstance(event, ExecutorLost) for event in posted)
+
+
+class ExecutorContract(PortContract):
+    """What an executor with real processes owes."""
+
+    def test_inherits_the_environment(
+        self, executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("BELOW", "driver")
+        monkeypatch.setenv("KEPT", "driver")
+        session = Session(executor, tmp_path)
+        try:
+            facts = "k: os.environ.get(k) for k in ('BELOW', 'KEPT', 'ADDED')"
+            shown = session.shown(facts, env={"BELOW": "chore", "ADDED": "é=\n"})
+            assert shown == {"BELOW": "chore", "KEPT": "driver", "ADDED": "é=\n"}
+        finally:
+            executor.close()
+
+    def test_can_leave_the_environment_behind(
+        self, executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("BELOW", "driver")
+        session = Session(executor, tmp_path)
+        try:
+            env = {"ONLY": "this", "PATH": os.environ["PATH"]}
+            shown = session.shown("**os.environ", env=env, inherit_env=False)
+            assert "BELOW" not in shown
+            assert "HOME" not in shown
+            assert shown["ONLY"] == "this"
+        finally:
+            executor.close()
+
+    def test_runs_in_its_directory(self, session: Session) -> None:
+        elsewhere = session.directory / "else where"
+        elsewhere.mkdir()
+        session.run("sh", "-c", "pwd -P", cwd=elsewhere)
+        assert session.text() == f"{elsewhere.resolve()}\n"
+
+    def test_standard_streams(self, session: Session) -> None:
+        script = "echo out; echo err >&2; if read line; then echo has stdin; fi"
+        outputs = session.submit("sh", "-c", script)
+        session.wait_for(ResourcesFreed)
+        assert (outputs / "stdout").read_text() == "out\n"
+        assert (outputs / "stderr").read_text() == "err\n"
+        for name in ("stdout", "stderr"):
+            assert (outputs / name).stat().st_mode & 0o777 == 0o600
+
+    def test_standard_streams_are_truncated(self, session: Session) -> None:
+        session.run("sh", "-c", "echo a long first line; exit 1")
+        session.run("echo", "short", attempt=2)
+        assert session.text() == "short\n"
+
+    def test_arguments_arrive_as_they_are(self, session: Session) -> None:
+        odd = ["", "a b", "$HOME", "*", "'\"", "é\n", "--"]
+        ended = session.run(
+            sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))", *odd
+        )
+        assert ended.exit_code == 0
+        assert json.loads(session.text()) == odd
+
+    def test_signals_are_at_their_defaults(self, session: Session) -> None:
+        facts = (
+            "'ignored': [int(s) for s in signal.valid_signals()"
+            " if signal.getsignal(s) == signal.SIG_IGN and int(s) not in (13, 25)],"
+            "'blocked': [int(s) for s in signal.pthread_sigmask(signal.SIG_BLOCK, ())]"
+        )  # Python itself ignores 13 and 25 at its start
+        session.run(sys.executable, "-c", "import signal\n" + SHOW % facts)
+        assert json.loads(session.text()) == {"ignored": [], "blocked": []}
+        session.run("sh", "-c", "yes | head -n 1", chore_id="b")  # ends by SIGPIPE
+        assert session.text("b") == "y\n"
+
+    def test_not_executable(self, session: Session) -> None:
+        program = session.directory / "program"
+        program.write_text("#!/bin/sh\n")
+        ended = session.run(str(program))
+        assert ended.reason is Reason.EXECUTABLE_NOT_FOUND
+        assert str(program) in ended.detail
+        assert session.run("true", chore_id="b").exit_code == 0
+
+    def test_tasks_know_their_rank(self, session: Session) -> None:
+        tasks = min(2, session.allocation.nodes[0].cores)
+        script = (
+            "echo ${MATENSEMBLE_TASK_RANK-$FLUX_TASK_RANK}"
+            " of ${MATENSEMBLE_NUM_TASKS-$FLUX_JOB_SIZE}"
+        )
+        session.run("sh", "-c", script, num_tasks=tasks)
+        expected = [f"{rank} of {tasks}" for rank in range(tasks)]
+        assert sorted(session.text().splitlines()) == expected
+
+    def test_highest_exit_code_of_the_tasks(self, session: Session) -> None:
+        if session.allocation.nodes[0].cores < 2:
+            pytest.skip("needs two cores")
+        script = "exit $((7 * ${MATENSEMBLE_TASK_RANK-$FLUX_TASK_RANK}))"
+        assert session.run("sh", "-c", script, num_tasks=2).exit_code == 7
+
+    @pytest.mark.slow
+    def test_duration(self, session: Session) -> None:
+        started_at = time.monotonic()
+        ended = session.run("sleep", "600", duration=0.3)
+        assert ended.reason is Reason.DURATION_EXCEEDED
+        assert time.monotonic() - started_at >= 0.3
+
+    @pytest.mark.slow
+    def test_duration_of_one_that_ignores_term(self, session: Session) -> None:
+        fifo = make_fifo(session.directory)
+        script = f"trap '' TERM; echo $$ > '{fifo}'; while :; do sleep 600; done"
+        session.submit("sh", "-c", script, duration=0.3)
+        pid = int(read_line(fifo))
+        session.wait_for(ResourcesFreed)
+        assert session.wait_for(JobEnded).reason is Reason.DURATION_EXCEEDED
+        wait_gone(pid)
+
+    def test_cancel_ends_grandchildren(self, session: Session) -> None:
+        fifo = make_fifo(session.directory)
+        session.submit("sh", "-c", f"sleep 600 & echo $! > '{fifo}'; wait")
+        grandchild = int(read_line(fifo))
+        session.executor.cancel("a", 1)
+        session.wait_for(ResourcesFreed)
+        wait_gone(grandchild)
+
+    @pytest.mark.slow
+    def test_close_ends_what_runs(self, session: Session) -> None:
+        fifos = [make_fifo(session.directory, name) for name in ("meek", "stubborn")]
+        nodes = session.allocation.nodes
+        if sum(node.cores for node in nodes) < 2:
+            pytest.skip("needs two cores")
+        session.submit("sh", "-c", f"echo $$ > '{fifos[0]}'; exec sleep 600")
+        script = f"trap '' TERM; echo $$ > '{fifos[1]}'; while :; do sleep 600; done"
+        session.submit("sh", "-c", script, chore_id="b")
+        pids = [int(read_line(fifo)) for fifo in fifos]
+        session.executor.close()
+        for pid in pids:
+            wait_gone(pid)
