@@ -60,7 +60,7 @@ def report(task: Task, error: BaseException) -> int:
     if isinstance(error, MemoryError):
         _free_frames(error)
     reason, exit_code = find_reason(task.stage, error), find_exit_code(task.stage, error)
-    traceback = format_traceback(error)
+    traceback = format_traceback(task.stage, error)
     record = {
         "format": ERROR_FORMAT,
         "chore_id": task.chore_id,
@@ -117,13 +117,18 @@ def describe(reason: str, error: BaseException) -> str:
     return message
 
 
-def format_traceback(error: BaseException) -> str:
-    """Return the traceback without the worker's own frames, shortened in its middle."""
+def format_traceback(stage: str, error: BaseException) -> str:
+    """Return the traceback without the worker's own frames, shortened in its middle.
+
+    Where the function was being called and no frame of it is left, the frames are kept: a built-in
+    function was called, or the fault is the worker's.
+    """
     try:
         import traceback
 
         shown = traceback.TracebackException.from_exception(error)
-        _strip(shown)
+        if stage != "call" or not all(_is_own(frame.filename) for frame in shown.stack):
+            _strip(shown)
         text = "".join(shown.format())
     except Exception as failed:  # the report must not be lost to what a foreign exception does
         text = (

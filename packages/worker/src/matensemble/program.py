@@ -40,7 +40,11 @@ def execute(task: Task) -> NoReturn:
     # Python ignores these, and what is ignored stays ignored in the program.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    os.execvp(command[0], command)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        error.filename = command[0]  # the search of PATH leaves it out
+        raise
 
 
 def _as_bytes(value: object) -> bytes:

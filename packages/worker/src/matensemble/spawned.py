@@ -31,9 +31,10 @@ from matensemble.chore import Chore, ChoreSpec, Place, check_after, check_name
 from matensemble.command import freeze_command
 from matensemble.errors import InvalidOptionError
 from matensemble.model import ChoreType, Resources
-from matensemble.references import Dependency, Sibling
+from matensemble.references import Sibling
 
 if TYPE_CHECKING:
+    from matensemble.references import Dependency
     from matensemble.runtime_worker import Task
 
 SPAWNED_FORMAT = 1
