@@ -49,6 +49,14 @@ def make_chore_id(name: str, number: int) -> str:
     return f"chore-{name}-{number:04d}"
 
 
+def chore_id_order(chore_id: str) -> tuple[int, str]:
+    """Return a sort key: ids of one group in the order in which they were given.
+
+    They differ in their number only, which widens past 9999.
+    """
+    return len(chore_id), chore_id
+
+
 def check_name(name: object) -> str:
     """Return a name that is a single path segment.
 
@@ -385,7 +393,8 @@ class ChoreRegistry:
 
     def __init__(self, by_value: Sequence[ModuleType] = ()) -> None:
         self._callables: dict[str, Callable[..., Any]] = {}
-        self._by_value: tuple[str, ...] = ()
+        self.by_value_bytes: tuple[bytes, ...] = ()
+        """The names of `by_value` as they would stand in a pickle."""
         self.ship_by_value(by_value)
 
     def register(self, name: str, function: Callable[..., Any], *, replace: bool = False) -> None:
@@ -414,7 +423,11 @@ class ChoreRegistry:
             raise DuplicateNameError(name)
         self._callables[name] = function
         own = sys.modules.get(getattr(function, "__module__", None) or "")
-        if own is not None and own.__name__ not in self._by_value and _is_user_module(own):
+        if (
+            own is not None
+            and own.__name__.encode() not in self.by_value_bytes
+            and _is_user_module(own)
+        ):
             # Its classes must be the same ones in the function and in its arguments.
             self.ship_by_value([own])
 
@@ -444,8 +457,8 @@ class ChoreRegistry:
         for module in modules:
             if not isinstance(module, ModuleType):
                 raise InvalidOptionError("by_value", module, "a list of imported modules")
-        names = {module.__name__: None for module in modules}
-        self._by_value = tuple(dict.fromkeys((*self._by_value, *names)))
+        names = [module.__name__.encode() for module in modules]
+        self.by_value_bytes = tuple(dict.fromkeys((*self.by_value_bytes, *names)))
 
     @property
     def by_value(self) -> tuple[str, ...]:
@@ -454,7 +467,7 @@ class ChoreRegistry:
         They are those asked for, and those outside the installed ones that registered functions
         are defined in, since workers may lack them.
         """
-        return self._by_value
+        return tuple(map(bytes.decode, self.by_value_bytes))
 
     def dumps(self, name: str) -> bytes:
         """Return a registered callable, pickled by value with the module it is defined in.
@@ -471,7 +484,7 @@ class ChoreRegistry:
         function = self[name]
         try:
             with references.collecting() as found:
-                data = wire.cloudpickle_dumps(function, tuple(map(str.encode, self._by_value)))
+                data = wire.cloudpickle_dumps(function, self.by_value_bytes)
         except UnpicklableError as error:
             raise UnpicklableError(f"the function {name!r}", error.culprit, error.cause) from error
         for dependency in found.dependencies:

@@ -184,6 +184,17 @@ class PipelineSubmittedError(AuthoringError, RuntimeError):
         )
 
 
+class NotSubmittedError(AuthoringError, RuntimeError):
+    """A result was asked for before the pipeline was submitted."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} is not there yet: nothing has run. Call pipe.submit() first, "
+            "or `matensemble run DIR` on what pipe.save() wrote"
+        )
+
+
 # --- files ------------------------------------------------------------------------------------
 
 
@@ -252,8 +263,19 @@ class RuntimeMissingError(MatEnsembleError, RuntimeError):
         super().__init__(
             "running a pipeline needs the package matensemble-runtime in this environment: "
             "pip install matensemble-runtime (inside a Flux allocation: "
-            "'matensemble-runtime[flux]'). To author here and run elsewhere, use pipe.save() and `matensemble run DIR` there"
+            "'matensemble-runtime[flux]'). To author here and run elsewhere, use pipe.save() "
+            "and `matensemble run DIR` there"
         )
+
+
+class MissingExtraError(MatEnsembleError, ImportError):
+    """Something optional was asked for whose library is not installed."""
+
+    def __init__(self, what: str, library: str, extra: str) -> None:
+        self.what = what
+        self.library = library
+        self.extra = extra
+        super().__init__(f"{what} needs {library}: pip install '{extra}'")
 
 
 class ConflictingInstallationError(MatEnsembleError, ImportError):
@@ -359,3 +381,16 @@ class RunFailedError(MatEnsembleError, RuntimeError):
         self.run_dir = run_dir
         self.cause = cause
         super().__init__(f"the run in {run_dir} could not go on: {cause}")
+
+
+class AddressUnavailableError(MatEnsembleError, RuntimeError):
+    """The dashboard cannot listen where it was asked to."""
+
+    def __init__(self, host: str, port: str, problem: str) -> None:
+        self.host = host
+        self.port = port
+        self.problem = problem
+        super().__init__(
+            f"cannot listen on {host} port {port}: {problem}. Leave the port out to take a free "
+            "one, or give another with --port N (0: any) or --host NAME"
+        )

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from matensemble.errors import InvalidOptionError, UnknownExecutorError
+from matensemble.errors import InvalidOptionError, RuntimeMissingError, UnknownExecutorError
 from matensemble.model import parse_duration
+
+if TYPE_CHECKING:
+    from matensemble.results import Results
 
 ENTRY_POINT_GROUP = "matensemble.runtimes"
 EXECUTORS = ("auto", "local", "flux")
@@ -83,7 +87,7 @@ class RunOptions:
 class Runtime(Protocol):
     """A runtime, as the entry point `matensemble.runtimes` names it."""
 
-    def submit(self, run_dir: Path, options: RunOptions) -> Future[Mapping[str, Any]]:
+    def submit(self, run_dir: Path, options: RunOptions) -> Future[Results]:
         """Start a saved run in the background and return at once.
 
         Returns
@@ -98,3 +102,19 @@ class Runtime(Protocol):
             If the run cannot be started: the directory was started already, the executor is not
             available, the environment does not fit.
         """
+
+
+def find_runtime() -> Runtime:
+    """Return the runtime that is installed here; of several, the one named ``default``.
+
+    Raises
+    ------
+    RuntimeMissingError
+        If there is none.
+    """
+    found = sorted(
+        entry_points(group=ENTRY_POINT_GROUP), key=lambda e: (e.name != "default", e.name)
+    )
+    if not found:
+        raise RuntimeMissingError
+    return cast(Runtime, found[0].load())

@@ -194,7 +194,7 @@ def _decode(lines: Iterable[bytes], path: str) -> Iterator[JournalRecord]:
 def _apply(record: JournalRecord, chores: dict[str, Chore], outcomes: dict[str, Outcome]) -> None:
     """Bring chores and outcomes to where a journal record leaves them."""
     fields = record.fields
-    if record.kind in (RecordKind.CHORE_ADDED, RecordKind.SPEC_REJECTED):
+    if record.kind == RecordKind.CHORE_ADDED:
         try:
             chore = Chore.from_header(fields["header"])
         except (KeyError, TypeError, ValueError) as error:
@@ -202,10 +202,6 @@ def _apply(record: JournalRecord, chores: dict[str, Chore], outcomes: dict[str, 
                 "journal.jsonl", f"record {record.sequence} holds no chore ({error})"
             ) from error
         chores[chore.id] = chore
-        if record.kind == RecordKind.SPEC_REJECTED:
-            outcomes[chore.id] = Outcome(
-                ChoreState.FAILED, Reason.INVALID_SPEC, detail=fields.get("detail", "")
-            )
         return
     chore_id = record.chore_id
     if chore_id is None or chore_id not in chores:

@@ -74,6 +74,8 @@ class StrategyEntry:
     """Registry name of the callable, and the group of the chores it starts."""
     triggers: tuple[str, ...]
     """Names of the groups whose completed chores start it."""
+    arguments: Place
+    """Frozen arguments of each of its chores: slot 0, the result that started it."""
     resources: Resources = field(default_factory=Resources)
     """What a strategy chore needs; without `env`."""
     env_place: Place | None = None
@@ -88,6 +90,7 @@ class StrategyEntry:
         return {
             "name": self.name,
             "triggers": self.triggers,
+            "arguments": self.arguments,
             "resources": self.resources.to_json(),
             "env": self.env_place,
             "success_codes": self.success_codes,
@@ -100,6 +103,7 @@ class StrategyEntry:
         return cls(
             name=check_name(data["name"]),
             triggers=tuple(data["triggers"]),
+            arguments=Place(*data["arguments"]),
             resources=Resources.from_json(data["resources"]),
             env_place=_place(data.get("env")),
             success_codes=tuple(data.get("success_codes", (0,))),
