@@ -243,3 +243,10 @@ def test_our_rank_variable_goes_before_those_of_others(campaign):
 def test_a_single_task_commits_whatever_the_environment_says(campaign):
     campaign.add(add, 1)
     assert campaign.run(env={"SLURM_PROCID": "7"}).result == 1
+
+
+def test_the_garbage_collector_runs_again_for_the_function(campaign):
+    import gc
+
+    campaign.add(lambda: (gc.isenabled(), gc.get_freeze_count() > 0))
+    assert campaign.run().result == (True, True)
