@@ -1,0 +1,155 @@
+"""The web application: routes over a catalog, behind the guard.
+
+Owns the composition. Decides nothing about access (`security`) and opens no file of a run
+(`catalog`). Called by `serve`, and by whoever wants to mount or test the application.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from matensemble.dashboard.catalog import Catalog
+from matensemble.dashboard.schemas import Problem, RunStatusResponse
+from matensemble.dashboard.security import (
+    ASSETS_PREFIX,
+    SECURITY_HEADERS,
+    Access,
+    Guard,
+    problem,
+)
+from matensemble.errors import FormatError, RunDirectoryError
+
+STATIC_DIR = Path(__file__).with_name("static")
+API_VERSION = "1"
+
+_NOT_BUILT = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>MatEnsemble: the page is not built</title></head>
+<body>
+<h1>The page is not built</h1>
+<p>This is a source checkout without the built page. With Node.js 20.19 or newer:</p>
+<pre>cd frontend
+npm ci
+npm run build</pre>
+<p>Then reload. The data is served meanwhile at <code>/api/status</code>.</p>
+</body>
+</html>
+"""
+
+
+def create_dashboard_app(
+    root: Path, *, access: Access | None = None, static_dir: Path = STATIC_DIR
+) -> FastAPI:
+    """Return the application that serves one run, or the newest run of a folder.
+
+    Parameters
+    ----------
+    root
+        A run directory, or a folder of runs.
+    access
+        Token, cookie and host names; None makes new ones, found at ``app.state.access``.
+    static_dir
+        Directory of the built page; where it is missing, the page says how to build it.
+
+    Raises
+    ------
+    RunDirectoryError
+        If `root` is no directory.
+    """
+    catalog = Catalog(root)
+    access = access or Access()
+    app = FastAPI(
+        title="MatEnsemble dashboard",
+        version=API_VERSION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        exception_handlers={
+            HTTPException: _answer_http_error,
+            RunDirectoryError: _answer_missing,
+            FormatError: _answer_unreadable,
+            OSError: _answer_unreadable,
+            Exception: _answer_fault,
+        },
+    )
+    app.state.access = access
+    app.add_middleware(Guard, access=access)
+    _add_api(app, catalog, access)
+    _add_page(app, static_dir)
+    return app
+
+
+def _add_api(app: FastAPI, catalog: Catalog, access: Access) -> None:
+    refusals: dict[int | str, dict[str, Any]] = {
+        HTTPStatus.BAD_REQUEST: {"model": Problem, "description": "Asked under a foreign name"},
+        HTTPStatus.UNAUTHORIZED: {"model": Problem, "description": "No valid token"},
+        HTTPStatus.FORBIDDEN: {"model": Problem, "description": "Sent by another page"},
+    }
+
+    @app.get(
+        "/api/status",
+        operation_id="readStatus",
+        summary="Content of status.json",
+        responses={
+            **refusals,
+            HTTPStatus.NOT_FOUND: {"model": Problem, "description": "No started run"},
+            HTTPStatus.SERVICE_UNAVAILABLE: {"model": Problem, "description": "Cannot be read"},
+        },
+    )
+    def read_status() -> RunStatusResponse:
+        return catalog.read_status()
+
+    @app.post(
+        "/api/session",
+        operation_id="startSession",
+        summary="Exchange the token (Authorization: Bearer) for a cookie",
+        status_code=HTTPStatus.NO_CONTENT,
+        responses=refusals,
+    )
+    def start_session(response: Response) -> None:
+        access.start_session(response)
+
+
+def _add_page(app: FastAPI, static_dir: Path) -> None:
+    index = static_dir / "index.html"
+
+    @app.get("/", include_in_schema=False)
+    def show_page() -> Response:
+        if index.is_file():
+            return FileResponse(index)
+        return HTMLResponse(_NOT_BUILT, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    app.mount(
+        ASSETS_PREFIX, StaticFiles(directory=static_dir / "assets", check_dir=False), name="assets"
+    )
+
+
+async def _answer_http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # as registered
+    headers = dict(error.headers) if error.headers else None
+    return problem(HTTPStatus(error.status_code), error.detail, headers)
+
+
+async def _answer_missing(_request: Request, error: Exception) -> Response:
+    return problem(HTTPStatus.NOT_FOUND, str(error))
+
+
+async def _answer_unreadable(_request: Request, error: Exception) -> Response:
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"The status cannot be read: {error}")
+
+
+async def _answer_fault(_request: Request, _error: Exception) -> Response:
+    # This one handler stands outside the guard, which therefore cannot dress its answer.
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "The dashboard made a mistake; the terminal in which it runs says which.",
+        {**SECURITY_HEADERS, "cache-control": "no-store"},
+    )
