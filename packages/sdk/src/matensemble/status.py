@@ -12,10 +12,10 @@ key   meaning
 ``s`` sequence number in this journal, from 1, without gaps
 ``e`` epoch of the owner, from 1
 ``t`` wall-clock time, seconds since the Unix epoch, for display only
-``m`` monotonic time of the driver in seconds, for durations within one epoch
+``m`` seconds since the driver started, by its monotonic clock, for durations within one epoch
 ``k`` kind, a `RecordKind`
 ``c`` chore id, where the record is about one
-``n`` attempt, from 1, where the record is about one
+``n`` attempt, where the record is about one; left out for the first
 …     further fields by kind (docs/reference/files)
 ``z`` CRC-32 of the line up to the comma before this key, eight hexadecimal digits; always last
 ===== ==========================================================================================
@@ -46,8 +46,6 @@ class RecordKind(StrEnum):
     """First record: ``format, run, executor, allocation, host, pid``."""
     CHORE_ADDED = "chore_added"
     """A chore joined the live graph: ``header`` (as in `workflow.jsonl`), ``parent``."""
-    SPEC_REJECTED = "spec_rejected"
-    """A strategy's spec cannot become a chore: ``header, parent, detail``."""
     SUBMIT_INTENT = "intent"
     """The chore is about to be handed to the executor."""
     SUBMITTED = "submitted"
@@ -68,6 +66,9 @@ class RecordKind(StrEnum):
     """The run changed state: ``state, d``."""
 
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+
+
 class JournalRecord(NamedTuple):
     """One decoded line of the journal."""
 
@@ -77,7 +78,8 @@ class JournalRecord(NamedTuple):
     monotonic: float
     kind: str
     chore_id: str | None
-    attempt: int | None
+    attempt: int
+    """Attempt, from 1; 1 also where the record is about none."""
     fields: Mapping[str, Any]
 
 
@@ -88,20 +90,22 @@ def encode_journal_record(
     monotonic: float,
     kind: RecordKind,
     chore_id: str | None = None,
-    attempt: int | None = None,
+    attempt: int = 1,
     fields: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Return one journal line with its checksum and newline.
 
     Chore ids are slugs, so they need no escaping.
     """
-    line = f'{{"s":{sequence},"e":{epoch},"t":{wall:.3f},"m":{monotonic:.6f},"k":"{kind.value}"'
+    line = f'{{"s":{sequence},"e":{epoch},"t":{wall:.2f},"m":{monotonic:.4f},"k":"{kind.value}"'
     if chore_id is not None:
         line += f',"c":"{chore_id}"'
-    if attempt is not None:
+    if attempt > 1:
         line += f',"n":{attempt}'
-    if fields:
-        line += "," + json.dumps(fields, separators=(",", ":"), ensure_ascii=True)[1:-1]
+    for key, value in fields.items() if fields else ():
+        # Most fields are small numbers and slugs, which the encoder would take its time over.
+        text = str(value) if type(value) is int else _encode(value)
+        line += f',"{key}":{text}'
     data = line.encode("ascii")
     return b'%b,"z":"%08x"}\n' % (data, crc32(data))
 
@@ -127,7 +131,7 @@ def decode_journal_line(line: bytes, path: str = "journal.jsonl") -> JournalReco
         data.pop("m"),
         data.pop("k"),
         data.pop("c", None),
-        data.pop("n", None),
+        data.pop("n", 1),
         data,
     )
 

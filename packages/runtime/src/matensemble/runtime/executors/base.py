@@ -8,8 +8,7 @@ implementation to the obligations written here.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from matensemble.model import Reason
 from matensemble.runtime.executors.request import LaunchRequest
@@ -25,8 +24,7 @@ TERM_GRACE_SECONDS = 3.0
 """Time between TERM and KILL when a chore is ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobEnded:
+class JobEnded(NamedTuple):
     """All processes of an attempt have ended, or it could not be started.
 
     The engine settles it: success codes, result file and error record decide the outcome.
@@ -44,8 +42,7 @@ class JobEnded:
     """One line for people: the missing program, the message of the resource manager …"""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorLost:
+class ExecutorLost(NamedTuple):
     """The executor cannot go on (launcher died, broker gone); nothing further will be posted."""
 
     problem: str

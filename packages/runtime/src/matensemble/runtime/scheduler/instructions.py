@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from matensemble.chore import Chore
 from matensemble.runtime.scheduler.resources import Placement
 from matensemble.status import RecordKind
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """Append this to the journal."""
 
     kind: RecordKind
     chore_id: str | None = None
-    attempt: int | None = None
+    attempt: int = 1
     fields: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(NamedTuple):
     """Hand this chore to the executor."""
 
     chore: Chore
@@ -33,8 +30,7 @@ class Submit:
     """Nodes that are set aside for another chore; an executor that places must keep off them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(NamedTuple):
     """End this attempt."""
 
     chore_id: str

@@ -178,7 +178,7 @@ class SchedulerState:
     def _on_added(self, event: ev.ChoreAdded) -> None:
         entry = self._admit(event.chore)
         if event.parent is not None:
-            self._record_added(RecordKind.CHORE_ADDED, event.chore, event.parent)
+            self._record_added(event.chore, event.parent)
         root = self._link(entry)
         if root is not None:
             self._skip(entry, root)
@@ -194,7 +194,7 @@ class SchedulerState:
 
     def _on_spec_rejected(self, event: ev.SpecRejected) -> None:
         entry = self._admit(event.chore)
-        self._record_added(RecordKind.SPEC_REJECTED, event.chore, event.parent, detail=event.detail)
+        self._record_added(event.chore, event.parent)
         self._fail(entry, event.reason, detail=event.detail)
 
     def _on_starts(self, _: ev.StartsConsidered) -> None:
@@ -328,11 +328,9 @@ class SchedulerState:
             fits = self._fits[shape] = can_ever_fit(shape, self.allocation)
         return fits
 
-    def _record_added(self, kind: RecordKind, chore: Chore, parent: str, detail: str = "") -> None:
+    def _record_added(self, chore: Chore, parent: str) -> None:
         fields = {"header": chore.to_header(), "parent": parent}
-        if detail:
-            fields["d"] = detail
-        self._out.append(Record(kind, chore.id, None, fields))
+        self._out.append(Record(RecordKind.CHORE_ADDED, chore.id, fields=fields))
 
     # --- starting -----------------------------------------------------------------------------
 
@@ -462,16 +460,15 @@ class SchedulerState:
 
     def _end(self, entry: Entry, state: ChoreState) -> None:
         """Bring a chore to a terminal state and record it."""
-        attempt = entry.attempt or None
         self._move(entry, state)
         self._unended[entry.chore.stage] -= 1
         if state is SKIPPED:
-            self._record(RecordKind.SKIPPED, entry.chore.id, None, u=entry.root)
+            self._record(RecordKind.SKIPPED, entry.chore.id, u=entry.root)
             return
         self._record(
             _OUTCOME_RECORD[state],
             entry.chore.id,
-            attempt,
+            entry.attempt,
             r=entry.reason and entry.reason.value,
             x=entry.exit_code or None,
             d=entry.detail,
@@ -502,9 +499,7 @@ class SchedulerState:
         self._total[state] += 1
         self.history.append(Transition(entry.chore.id, before, state, self._event))
 
-    def _record(
-        self, kind: RecordKind, chore_id: str, attempt: int | None, **fields: object
-    ) -> None:
+    def _record(self, kind: RecordKind, chore_id: str, attempt: int = 1, **fields: object) -> None:
         present = {key: value for key, value in fields.items() if value not in (None, "")}
         self._out.append(Record(kind, chore_id, attempt, present or None))
 

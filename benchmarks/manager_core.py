@@ -1,0 +1,146 @@
+"""S5: cost of the manager's core, journal on, with an executor that runs nothing.
+
+The executor ends each chore as soon as it is submitted, and nothing is written a chore but the
+journal, so what is measured is scheduling, journalling, status and the reading of the saved chores.
+
+    python benchmarks/manager_core.py            # 10^4 and 10^5
+    python benchmarks/manager_core.py 1000000
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import io
+import json
+import logging
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+from matensemble.model import RunState
+from matensemble.runtime.engine import Engine, Inbox
+from matensemble.runtime.executors.request import LaunchRequest
+from matensemble.runtime.journal import FileJournal
+from matensemble.runtime.recorder import Recorder
+from matensemble.runtime.scheduler.events import AllocationLearned
+from matensemble.runtime.scheduler.instructions import Submit
+from matensemble.runtime.scheduler.policy import Policy
+from matensemble.runtime.scheduler.resources import Allocation, Node
+from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.runtime.spawner import Spawner
+from matensemble.runtime.testing import FakeExecutor
+from matensemble.strategy import AdaptiveStrategy
+from matensemble.workflow import (
+    Manifest,
+    Workflow,
+    create_run_dir,
+    present_versions,
+    utc_now,
+    write_workflow,
+)
+
+SHAPES = ("fan", "chain", "layers")
+
+
+class PaperLauncher:
+    """Makes requests without touching a file."""
+
+    def prepare(self, order: Submit) -> LaunchRequest:
+        """Return a request that no process will ever see."""
+        chore = order.chore
+        here = Path()
+        return LaunchRequest(
+            chore.id, order.attempt, chore.name, ("true",), here, here, here, chore.resources, {}
+        )
+
+
+def headers(shape: str, count: int) -> Iterator[str]:
+    """Yield the headers of `count` executables: independent, one chain, or layers of 1,000."""
+    for number in range(1, count + 1):
+        header = {"id": f"chore-x-{number:04d}", "name": "x", "kind": "executable"}
+        header["command"] = ["true"]
+        back = {"fan": 0, "chain": 1, "layers": 1000}[shape]
+        if back and number > back:
+            header["deps"] = [f"chore-x-{number - back:04d}"]
+        yield json.dumps(header)
+
+
+def run(shape: str, count: int, basedir: Path) -> dict[str, float]:
+    """Run one workflow and return its figures."""
+    run_dir = create_run_dir(basedir)
+    manifest = Manifest(
+        name=shape,
+        created_at=utc_now(),
+        versions=present_versions(),
+        num_chores=count,
+        next_number=count + 1,
+        groups={"x": count},
+    )
+    write_workflow(run_dir, manifest, headers(shape, count), io.BytesIO(), {})
+    inbox: Inbox = SimpleQueue()
+    allocation = Allocation(tuple(Node(f"n{i}", 64) for i in range(100)))
+    executor = FakeExecutor(allocation, auto=True)
+    executor.open(inbox.put)
+    state = SchedulerState(Policy())
+    state.handle(AllocationLearned(allocation))
+    journal = FileJournal(run_dir.journal_path)
+    logger = logging.getLogger("benchmark")
+    workflow = Workflow.read(run_dir)
+    engine = Engine(
+        workflow,
+        state,
+        executor,
+        journal=journal,
+        recorder=Recorder(
+            run_dir, executor_name="fake", epoch=1, log_delay=5.0, logger=logger
+        ),
+        launcher=PaperLauncher(),
+        spawner=Spawner(workflow, state),
+        inbox=inbox,
+        buffer_time=1.0,
+        logger=logger,
+    )
+    gc.collect()
+    wall, cpu = time.perf_counter(), time.process_time()
+    strategy = AdaptiveStrategy(engine)
+    assert engine.run(strategy) is RunState.COMPLETED
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    journal.close()
+    size = run_dir.journal_path.stat().st_size
+    return {
+        "wall_us": wall / count * 1e6,
+        "cpu_us": cpu / count * 1e6,
+        "journal_bytes": size / count,
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def main() -> None:
+    """Print one line a shape and size; each is measured in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("counts", type=int, nargs="*", default=[10_000, 100_000])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        with tempfile.TemporaryDirectory() as directory:
+            print(json.dumps(run(arguments.one, arguments.counts[0], Path(directory))))
+        return
+    print(f"{'shape':8} {'chores':>9} {'µs/chore':>9} {'cpu µs':>7} {'B journal':>10} {'MB':>6}")
+    for shape in SHAPES:
+        for count in arguments.counts:
+            command = [sys.executable, __file__, str(count), "--one", shape]
+            figures = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+            print(
+                f"{shape:8} {count:9} {figures['wall_us']:9.1f} {figures['cpu_us']:7.1f} "
+                f"{figures['journal_bytes']:10.0f} {figures['memory_mb']:6.0f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

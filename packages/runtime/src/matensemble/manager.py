@@ -1,0 +1,284 @@
+"""Run a saved workflow: the composition root of the runtime.
+
+Builds the parts of a run, connects them, and sees to it that every way out leaves a truthful
+status and no process behind. Found by `Pipeline.submit` through the entry point
+`matensemble.runtimes`; used by ``matensemble run``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from matensemble import workdir
+from matensemble.errors import InvalidOptionError, RunDirectoryError
+from matensemble.protocols import RunOptions
+from matensemble.results import Results
+from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
+from matensemble.runtime.engine import Engine, Inbox
+from matensemble.runtime.executors.base import Executor
+from matensemble.runtime.executors.selection import select_executor
+from matensemble.runtime.journal import FileJournal
+from matensemble.runtime.launch import Launcher
+from matensemble.runtime.outcomes import results_of
+from matensemble.runtime.recorder import Listener, Recorder
+from matensemble.runtime.scheduler.events import AllocationLearned, InterruptRequested
+from matensemble.runtime.scheduler.instructions import Record
+from matensemble.runtime.scheduler.policy import Policy
+from matensemble.runtime.scheduler.resources import Allocation
+from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.runtime.signals import SignalGuard
+from matensemble.runtime.spawner import Spawner
+from matensemble.status import JOURNAL_FORMAT, RecordKind
+from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
+from matensemble.workflow import Workflow
+
+LOGGER = logging.getLogger("matensemble")
+
+
+class FluxManager:
+    """Owns the ready, blocked and running chores of one run, and runs the loop.
+
+    Parameters
+    ----------
+    run_dir
+        A saved run that was not started.
+    options
+        How to run it; None means the defaults.
+    executor
+        Where to run it; None selects by `options`.
+    listeners
+        Called with each status that is published, on the driver's thread; must be quick.
+    clock
+        For timeouts and stamps.
+
+    Raises
+    ------
+    RunDirectoryError, FormatError, IncompatibleEnvironmentError
+        If the run cannot be read, was started before, or needs another environment.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str],
+        options: RunOptions | None = None,
+        *,
+        executor: Executor | None = None,
+        listeners: tuple[Listener, ...] = (),
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.workflow = Workflow.read(Path(run_dir))
+        self.run_dir = self.workflow.run
+        _check_not_started(self.run_dir)
+        self.workflow.manifest.check_environment()
+        self._options = options or RunOptions()
+        self._strategy = _make_strategy(self._options)
+        self._executor = executor
+        self._listeners = listeners
+        self._clock = clock
+        self._inbox: Inbox = SimpleQueue()
+
+    def run(self) -> Results:
+        """Run to the end on the calling thread.
+
+        Returns
+        -------
+        Results
+            Chore id → result; a chore without one has a `ChoreFailedError` as its value.
+
+        Raises
+        ------
+        ExecutorUnavailableError
+            If the executor that was asked for cannot be used; the run is not started.
+        RunInterruptedError
+            If it was asked to stop.
+        RunFailedError
+            If it could not go on.
+        """
+        with ExitStack() as stack:
+            engine = self._open(stack)
+            return self._drive(engine)
+
+    def start(self) -> Future[Mapping[str, Any]]:
+        """Run in a thread of its own; return at once with the future of `run`.
+
+        The thread is no daemon: an interpreter that reaches the end of its script waits for it.
+
+        Raises
+        ------
+        ExecutorUnavailableError
+            As `run`.
+        """
+        future: Future[Mapping[str, Any]] = Future()
+        future.set_running_or_notify_cancel()
+        stack = ExitStack()
+        try:
+            engine = self._open(stack)
+        except BaseException:
+            stack.close()
+            raise
+
+        def drive() -> None:
+            try:
+                with stack:
+                    results = self._drive(engine)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(results)
+
+        threading.Thread(target=drive, name="matensemble-driver").start()
+        return future
+
+    def interrupt(self, cause: str) -> None:
+        """Ask the run to stop, from any thread or signal handler; it can be continued."""
+        self._inbox.put(InterruptRequested(cause))
+
+    # --- putting it together ------------------------------------------------------------------
+
+    def _open(self, stack: ExitStack) -> Engine:
+        """Connect everything; what must be undone is put on the stack, in reverse order."""
+        run, options = self.run_dir, self._options
+        stack.callback(_remove_handler, _add_handler(run))
+        executor = self._executor or select_executor(
+            self._with_choice_of_pipeline(), run_name=run.root.name, logger=LOGGER
+        )
+        stack.callback(executor.close)
+        allocation = executor.open(self._inbox.put)
+        journal = self._start_journal(executor, allocation)
+        stack.callback(journal.close)
+        guard = SignalGuard(self.interrupt)
+        guard.install()
+        stack.callback(guard.release)
+        state = SchedulerState(
+            Policy(
+                look_ahead=executor.look_ahead,
+                max_root_failures=1 if options.fail_fast else None,
+            )
+        )
+        state.handle(AllocationLearned(allocation))
+        LOGGER.info("allocation: %s", allocation.describe() or "no usable node")
+        recorder = Recorder(
+            run,
+            executor_name=executor.name,
+            epoch=journal.epoch,
+            log_delay=options.log_delay,
+            logger=LOGGER,
+            clock=self._clock,
+            listeners=self._listeners,
+        )
+        return Engine(
+            self.workflow,
+            state,
+            executor,
+            journal=journal,
+            recorder=recorder,
+            launcher=Launcher(self.workflow, state, options.script_dir),
+            spawner=Spawner(self.workflow, state),
+            inbox=self._inbox,
+            buffer_time=options.buffer_time,
+            logger=LOGGER,
+            clock=self._clock,
+        )
+
+    def _drive(self, engine: Engine) -> Results:
+        self._strategy.bind(engine)
+        try:
+            end = engine.run(self._strategy)
+        except BaseException as error:
+            LOGGER.error("%s: %s", type(error).__name__, error)
+            raise
+        LOGGER.info("the run has %s: %s", end.value, self.run_dir.root)
+        return results_of(self.run_dir, engine.state)
+
+    def _with_choice_of_pipeline(self) -> RunOptions:
+        if self._options.reserve_broker_node is not None:
+            return self._options
+        return replace(
+            self._options, reserve_broker_node=self.workflow.manifest.reserve_broker_node
+        )
+
+    def _start_journal(self, executor: Executor, allocation: Allocation) -> FileJournal:
+        try:
+            journal = FileJournal(self.run_dir.journal_path, clock=self._clock)
+        except FileExistsError:
+            raise _already_started(self.run_dir) from None
+        except OSError as error:
+            raise RunDirectoryError(
+                str(self.run_dir.root), f"cannot be written: {error.strerror}"
+            ) from error
+        fields = {
+            "format": JOURNAL_FORMAT,
+            "run": self.run_dir.root.name,
+            "executor": executor.name,
+            "nodes": [list(node) for node in allocation.nodes],
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        journal.append(Record(RecordKind.RUN_STARTED, fields=fields))
+        journal.flush()
+        return journal
+
+
+class Runtime:
+    """What the entry point `matensemble.runtimes` names."""
+
+    def submit(self, run_dir: Path, options: RunOptions) -> Future[Mapping[str, Any]]:
+        """Start a saved run in the background; see `matensemble.protocols.Runtime`."""
+        return FluxManager(run_dir, options).start()
+
+
+RUNTIME = Runtime()
+
+
+def _check_not_started(run: workdir.RunDir) -> None:
+    if run.journal_path.exists():
+        raise _already_started(run)
+
+
+def _already_started(run: workdir.RunDir) -> RunDirectoryError:
+    return RunDirectoryError(
+        str(run.root),
+        "was started before; see `matensemble status` for where it stands. "
+        "To run it afresh, save the pipeline again",
+    )
+
+
+def _make_strategy(options: RunOptions) -> FutureProcessingStrategy:
+    strategy = options.processing_strategy
+    if strategy is None:
+        return AdaptiveStrategy() if options.adaptive else NonAdaptiveStrategy()
+    if isinstance(strategy, type) and issubclass(strategy, FutureProcessingStrategy):
+        return strategy()
+    if isinstance(strategy, FutureProcessingStrategy):
+        return strategy
+    raise InvalidOptionError(
+        "processing_strategy", strategy, "a FutureProcessingStrategy class or instance"
+    )
+
+
+def _add_handler(run: workdir.RunDir) -> logging.Handler:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    stream = os.fdopen(os.open(run.log_path, flags, workdir.FILE_MODE), "a", encoding="utf-8")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOGGER.addHandler(handler)
+    if LOGGER.level == logging.NOTSET:
+        LOGGER.setLevel(logging.INFO)
+    return handler
+
+
+def _remove_handler(handler: logging.Handler) -> None:
+    LOGGER.removeHandler(handler)
+    if isinstance(handler, logging.StreamHandler):
+        handler.stream.close()
+    handler.close()

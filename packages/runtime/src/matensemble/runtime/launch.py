@@ -1,0 +1,180 @@
+"""From a chore to what an executor starts: its directory, its records, its command line.
+
+Owns what is written into `out/<chore-id>` before a chore runs. Called by the engine and by
+`matensemble.fluxlet`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from matensemble import wire, workdir
+from matensemble.chore import Chore, chore_id_order
+from matensemble.model import ChoreState, ChoreType
+from matensemble.references import Gather
+from matensemble.runtime.executors.request import LaunchRequest
+from matensemble.runtime.preview import PREVIEW_MAX_BYTES, preview
+from matensemble.runtime.scheduler.instructions import Submit
+from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.workflow import Workflow
+
+CHORE_ID_VARIABLE = "MATENSEMBLE_CHORE_ID"
+RUN_DIR_VARIABLE = "MATENSEMBLE_RUN_DIR"
+ATTEMPT_VARIABLE = "MATENSEMBLE_ATTEMPT"
+SCRIPT_DIR_VARIABLE = "MATENSEMBLE_SCRIPT_DIR"
+
+METADATA_FORMAT = 1
+
+
+class Launcher:
+    """Prepares chores of one run for an executor.
+
+    Parameters
+    ----------
+    workflow
+        The saved run.
+    state
+        Where the dependencies stand.
+    script_dir
+        Directory appended to the workers' import path; None appends none.
+    """
+
+    def __init__(
+        self, workflow: Workflow, state: SchedulerState, script_dir: Path | None = None
+    ) -> None:
+        self._workflow = workflow
+        self._run = workflow.run
+        self._root = str(workflow.run.root)
+        self._state = state
+        self._script_dir = script_dir
+        self._cloudpickle = workflow.manifest.versions.get("cloudpickle", "")
+
+    def prepare(self, order: Submit) -> LaunchRequest:
+        """Write the directory of a chore and return what the executor is to start.
+
+        Raises
+        ------
+        OSError
+            If the directory cannot be written.
+        """
+        chore = order.chore
+        directory = self._run.chore_dir(chore.id)
+        with suppress(FileExistsError):  # of an earlier attempt
+            wire.make_dir(directory)
+        record = self._record(chore, order.attempt)
+        wire.write_atomic(directory / workdir.RECORD, wire.encode_record(record))
+        env = self._workflow.read_env(chore.env_place) or chore.resources.env or {}
+        wire.write_atomic(directory / workdir.METADATA, self._metadata(chore, order.attempt, env))
+        return LaunchRequest(
+            chore_id=chore.id,
+            attempt=order.attempt,
+            name=chore.name,
+            argv=self._argv(chore),
+            cwd=directory,
+            stdout_path=directory / workdir.STDOUT,
+            stderr_path=directory / workdir.STDERR,
+            resources=chore.resources,
+            env=self._environment(chore, order.attempt, env),
+            inherit_env=chore.resources.inherit_env,
+            placement=order.placement,
+            avoid=order.avoid,
+        )
+
+    def _argv(self, chore: Chore) -> tuple[str, ...]:
+        if not chore.needs_worker:
+            assert chore.command is not None
+            return chore.command
+        spec_file = f"{self._root}/{workdir.chore_file(chore.id, workdir.RECORD)}"
+        return (
+            *(sys.executable, "-P", "-m", "matensemble.runtime_worker"),
+            *("--chore-id", chore.id, "--spec-file", spec_file),
+        )
+
+    def _environment(self, chore: Chore, attempt: int, env: Mapping[str, str]) -> dict[str, str]:
+        variables = {
+            **env,
+            CHORE_ID_VARIABLE: chore.id,
+            RUN_DIR_VARIABLE: self._root,
+            ATTEMPT_VARIABLE: str(attempt),
+        }
+        if self._script_dir is not None and chore.needs_worker:
+            variables[SCRIPT_DIR_VARIABLE] = str(self._script_dir)
+        return variables
+
+    def _record(self, chore: Chore, attempt: int) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "id": chore.id,
+            "name": chore.name,
+            "kind": chore.kind.value,
+            "attempt": attempt,
+            "num_tasks": chore.resources.num_tasks,
+            "deps": [self._dependency(dep) for dep in chore.deps],
+        }
+        if chore.arguments is not None:
+            record["arguments"] = tuple(chore.arguments)
+        if chore.kind is ChoreType.PYTHON:
+            record["callable"] = chore.callable
+            record["cloudpickle"] = self._cloudpickle
+            if chore.is_strategy:
+                record["strategy"] = True
+        else:
+            record["command"] = chore.command
+            record["outputs"] = dict(chore.outputs)
+        return record
+
+    def _dependency(self, dep: object) -> dict[str, Any]:
+        if isinstance(dep, Gather):
+            completed = [
+                entry.chore.id
+                for entry in self._state.members(dep.name)
+                if entry.state is ChoreState.COMPLETED
+            ]
+            return {"gather": [self._upstream(i) for i in sorted(completed, key=chore_id_order)]}
+        return self._upstream(str(dep))
+
+    def _upstream(self, chore_id: str) -> dict[str, Any]:
+        entry = self._state.entry(chore_id)
+        described: dict[str, Any] = {"id": chore_id, "kind": entry.chore.kind.value}
+        if entry.chore.kind is ChoreType.EXECUTABLE:
+            described["exit_code"] = entry.exit_code or 0
+            described["outputs"] = dict(entry.chore.outputs)
+        return described
+
+    def _metadata(self, chore: Chore, attempt: int, env: Iterable[str]) -> bytes:
+        """Return the chore for people: the environment by name only, arguments as a preview."""
+        data = {
+            "format": METADATA_FORMAT,
+            "id": chore.id,
+            "name": chore.name,
+            "kind": chore.kind.value,
+            "attempt": attempt,
+            "callable": chore.callable,
+            "command": chore.command,
+            "arguments": self._preview(chore),
+            "depends_on": list(chore.upstream),
+            "gathers": list(chore.gathers),
+            "outputs": dict(chore.outputs),
+            "resources": chore.resources.to_json(),
+            "environment_names": sorted(env),
+            "inherit_env": chore.resources.inherit_env,
+            "nice": chore.nice,
+            "success_codes": chore.success_codes,
+        }
+        return json.dumps({k: v for k, v in data.items() if v not in (None, [], {})}).encode()
+
+    def _preview(self, chore: Chore) -> str | None:
+        place = chore.arguments
+        if place is None:
+            return None
+        if place.size > PREVIEW_MAX_BYTES:
+            return f"<{place.size} bytes, pickled>"
+        data = wire.read_trusted(self._run.root / place.file, place.offset, place.size)
+        deps = [dep if isinstance(dep, str) else repr(dep) for dep in chore.deps]
+        entry = self._workflow.manifest.callables.get(chore.callable or "")
+        parameters = entry.shape.parameters if entry is not None else None
+        return preview(data, deps, [name for name, _, _ in parameters or ()])

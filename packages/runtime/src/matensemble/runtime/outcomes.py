@@ -1,0 +1,52 @@
+"""The state of a finished run as the mappings that `matensemble.results.Results` looks into.
+
+Views, not copies: a run may have a million chores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from matensemble.chore import Chore
+from matensemble.model import ChoreState
+from matensemble.results import COMPLETED, Outcome, Results
+from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.workdir import RunDir
+
+
+class _Chores(Mapping[str, Chore]):
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
+
+    def __getitem__(self, chore_id: str) -> Chore:
+        return self._state.entry(chore_id).chore
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.chore.id for entry in self._state)
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+
+class _Outcomes(Mapping[str, Outcome]):
+    def __init__(self, state: SchedulerState) -> None:
+        self._state = state
+
+    def __getitem__(self, chore_id: str) -> Outcome:
+        entry = self._state.entry(chore_id)
+        if not entry.state.is_terminal:
+            raise KeyError(chore_id)
+        if entry.state is ChoreState.COMPLETED and not entry.exit_code:
+            return COMPLETED
+        return Outcome(entry.state, entry.reason, entry.exit_code, entry.root, entry.detail)
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.chore.id for entry in self._state if entry.state.is_terminal)
+
+    def __len__(self) -> int:
+        return sum(entry.state.is_terminal for entry in self._state)
+
+
+def results_of(run: RunDir, state: SchedulerState) -> Results:
+    """Return the results of every chore that has ended."""
+    return Results(run, _Chores(state), _Outcomes(state))

@@ -1,0 +1,122 @@
+"""Show frozen arguments to people without loading what they hold.
+
+The driver never unpickles a user's data. This unpickler builds plain values (numbers, text,
+containers) only; every class and function in the pickle becomes an inert stand-in that shows its
+name, so no code of the pickle runs.
+"""
+
+from __future__ import annotations
+
+import re
+from _pickle import Unpickler
+from collections.abc import Sequence
+from io import BytesIO
+from reprlib import Repr
+from typing import Any
+
+from matensemble import references
+
+PREVIEW_MAX_BYTES = 4096
+PREVIEW_MAX_CHARACTERS = 500
+
+_SECRET = re.compile(
+    r"secret|token|passw|passphrase|api_?key|credential|private_?key|access_?key|auth", re.I
+)
+
+
+class _StandIn:
+    """In the place of an object whose class is not loaded; takes and forgets everything."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+    def __setitem__(self, key: object, value: object) -> None:
+        pass
+
+    def append(self, item: object) -> None:
+        """Take an item of a subclass of list."""
+
+    def extend(self, items: object) -> None:
+        """Take items of a subclass of list."""
+
+    def add(self, item: object) -> None:
+        """Take an item of a subclass of set."""
+
+    def __call__(self, *args: object, **kwargs: object) -> _StandIn:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class _InertUnpickler(Unpickler):
+    def __init__(self, data: bytes, deps: Sequence[str]) -> None:
+        super().__init__(BytesIO(data))
+        self._deps = deps
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == references.__name__ and name == references.resolve.__name__:
+            return self._show_reference
+        return type(str(name).rpartition(".")[2], (_StandIn,), {})
+
+    def persistent_load(self, key: object) -> Any:
+        return _StandIn()
+
+    def _show_reference(self, slot: int, path: references.Path) -> Any:
+        shown = f"{self._deps[slot]}{references.describe(path)}"
+        return type(shown, (_StandIn,), {})()
+
+
+class _RedactingRepr(Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 4, 80, 80
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = 8
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        redacted = {key: _hide(key, value) for key, value in x.items()}
+        return super().repr_dict(redacted, level)
+
+
+class _Redacted:
+    def __repr__(self) -> str:
+        return "<redacted>"
+
+
+def _hide(name: object, value: object) -> object:
+    return _Redacted() if isinstance(name, str) and _SECRET.search(name) else value
+
+
+def preview(data: bytes, deps: Sequence[str], parameters: Sequence[str] = ()) -> str:
+    """Return frozen arguments as text.
+
+    Parameters
+    ----------
+    data
+        What `matensemble.wire.freeze` made of ``(args, kwargs)`` or of ``(command, inputs)``.
+    deps
+        What to show for each slot.
+    parameters
+        Names of the positional parameters, for hiding values that look like secrets by name.
+
+    Returns
+    -------
+    str
+        At most `PREVIEW_MAX_CHARACTERS` characters.
+    """
+    try:
+        first, second = _InertUnpickler(data, deps).load()
+        shown = _RedactingRepr().repr
+        names = [*parameters, *[""] * len(first)]
+        parts = [shown(_hide(name, value)) for name, value in zip(names, first, strict=False)]
+        parts += [f"{name}={shown(_hide(name, value))}" for name, value in second.items()]
+        text = ", ".join(parts)
+    except Exception as error:
+        # A pickle that does not survive the stand-ins; the preview is a courtesy.
+        return f"<{len(data)} bytes, pickled; not shown ({type(error).__name__})>"
+    if len(text) > PREVIEW_MAX_CHARACTERS:
+        text = text[: PREVIEW_MAX_CHARACTERS - 1] + "…"
+    return text

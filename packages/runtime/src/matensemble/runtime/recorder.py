@@ -1,0 +1,173 @@
+"""Publish where the run stands: `status.json`, and a line in the log.
+
+Owns when that happens (throttled) and the rate. Called by the engine, on the thread that owns the
+state. A publication costs the number of groups, not of chores or failures.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from math import exp
+
+from matensemble import wire
+from matensemble.model import RunState
+from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
+from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.status import Counts, RunStatus
+from matensemble.workdir import RunDir
+
+PUBLISH_INTERVAL_SECONDS = 0.5
+HEARTBEAT_SECONDS = 5.0
+"""A status is published this often although nothing changed, as a sign of life."""
+RATE_MEMORY_SECONDS = 60.0
+
+Listener = Callable[[RunStatus], None]
+
+
+class Recorder:
+    """Projection of the state for everybody outside the driver.
+
+    Parameters
+    ----------
+    run
+        Where `status.json` is written.
+    executor_name
+        For the status.
+    epoch
+        Of the owner.
+    log_delay
+        Seconds between two progress lines, at least.
+    logger
+        Receives the progress lines.
+    clock
+        Tells when the next one is due.
+    listeners
+        Called with each status that is published; must be quick.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        *,
+        executor_name: str,
+        epoch: int,
+        log_delay: float,
+        logger: logging.Logger,
+        clock: Clock = SYSTEM_CLOCK,
+        listeners: tuple[Listener, ...] = (),
+    ) -> None:
+        self._run = run
+        self._clock = clock
+        self._log_delay = log_delay
+        self._logger = logger
+        self._listeners = listeners
+        self._next_publication = self._next_line = self._next_heartbeat = clock.monotonic()
+        self._published = -1
+        self._logged = Counts()
+        self._rate = 0.0
+        self._rated_at = clock.monotonic()
+        self._rated_ended = 0
+        self._template = RunStatus(
+            run=run.root.name,
+            state=RunState.RUNNING,
+            epoch=epoch,
+            executor=executor_name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=self._now(),
+        )
+
+    @property
+    def due_in(self) -> float:
+        """Seconds until the next publication may happen, at least 0."""
+        return max(0.0, self._next_publication - self._clock.monotonic())
+
+    def publish(
+        self,
+        state: SchedulerState,
+        run_state: RunState,
+        sequence: int,
+        *,
+        detail: str = "",
+        force: bool = False,
+    ) -> None:
+        """Write `status.json`, unless that was done a moment ago and `force` is false."""
+        now = self._clock.monotonic()
+        if not force:
+            if now < self._next_publication:
+                return
+            self._next_publication = now + PUBLISH_INTERVAL_SECONDS
+            if sequence == self._published and now < self._next_heartbeat:
+                return
+        self._published = sequence
+        self._next_heartbeat = now + HEARTBEAT_SECONDS
+        status = self._status(state, run_state, sequence, detail, now)
+        wire.write_atomic(
+            self._run.status_path, json.dumps(status.to_json(), separators=(",", ":")).encode()
+        )
+        self._log(status, now, force)
+        for listener in self._listeners:
+            listener(status)
+
+    def _status(
+        self, state: SchedulerState, run_state: RunState, sequence: int, detail: str, now: float
+    ) -> RunStatus:
+        counts = state.counts()
+        self._measure_rate(counts.completed + counts.failed + counts.cancelled, now)
+        ledger, updated_at = state.ledger, self._now()
+        return replace(
+            self._template,
+            state=run_state,
+            sequence=sequence,
+            counts=counts,
+            groups=state.counts_by_group(),
+            num_nodes=len(ledger.allocation.nodes),
+            total_cores=ledger.allocation.num_cores,
+            free_cores=ledger.free_cores,
+            total_gpus=ledger.allocation.num_gpus,
+            free_gpus=ledger.free_gpus,
+            rate=round(self._rate, 3),
+            root_failures=tuple(state.root_failures),
+            num_root_failures=state.num_root_failures,
+            updated_at=updated_at,
+            ended_at=updated_at if run_state.is_terminal else None,
+            detail=detail,
+        )
+
+    def _measure_rate(self, num_ended: int, now: float) -> None:
+        seconds = now - self._rated_at
+        if seconds < PUBLISH_INTERVAL_SECONDS:
+            return
+        weight = exp(-seconds / RATE_MEMORY_SECONDS) if self._rated_ended else 0.0
+        lately = (num_ended - self._rated_ended) / seconds
+        self._rate = weight * self._rate + (1 - weight) * lately
+        self._rated_at, self._rated_ended = now, num_ended
+
+    def _log(self, status: RunStatus, now: float, force: bool) -> None:
+        counts = status.counts
+        if not force and (now < self._next_line or counts == self._logged):
+            return
+        self._next_line, self._logged = now + self._log_delay, counts
+        self._logger.info(
+            "%s: pending %d, running %d, completed %d, failed %d, cancelled %d; "
+            "%d of %d cores free, %d of %d GPUs free",
+            status.state.value,
+            counts.pending,
+            counts.running,
+            counts.completed,
+            counts.failed,
+            counts.cancelled,
+            status.free_cores,
+            status.total_cores,
+            status.free_gpus,
+            status.total_gpus,
+        )
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock.time(), UTC).isoformat(timespec="seconds")

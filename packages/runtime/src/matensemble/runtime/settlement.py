@@ -1,0 +1,121 @@
+"""What the end of an attempt means: did the chore complete, and if not, why.
+
+Owns the rules of the contract's section 6 for one chore: success codes, result footer, declared
+outputs, the worker's error record, and the last lines of the chore's stderr. Looks at files of the
+chore and never loads a pickle. Called by the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from matensemble import wire, workdir
+from matensemble.chore import Chore
+from matensemble.errors import ResultCorruptError, ResultMissingError
+from matensemble.model import ChoreType, Reason
+from matensemble.runtime.executors.base import JobEnded
+from matensemble.runtime.scheduler.events import ChoreFinished
+from matensemble.workdir import RunDir
+
+MAX_DETAIL_CHARACTERS = 500
+
+
+def settle(run: RunDir, chore: Chore, ended: JobEnded) -> ChoreFinished:
+    """Return the outcome of an attempt, and note a failure at the end of its stderr."""
+    reason, detail = _judge(run, chore, ended)
+    detail = _one_line(detail)
+    if reason is not None and reason is not Reason.CANCELLED:
+        _annotate(run, chore, reason, ended.exit_code, detail)
+    return ChoreFinished(chore.id, ended.attempt, reason, ended.exit_code, detail)
+
+
+def _judge(run: RunDir, chore: Chore, ended: JobEnded) -> tuple[Reason | None, str]:
+    if ended.reason is not None:
+        return ended.reason, ended.detail
+    if ended.exit_code not in chore.success_codes:
+        return _why_it_failed(run, chore, ended)
+    if chore.kind is ChoreType.PYTHON:
+        return _check_result(run, chore, ended.attempt)
+    return _check_outputs(run, chore)
+
+
+def _why_it_failed(run: RunDir, chore: Chore, ended: JobEnded) -> tuple[Reason, str]:
+    code = ended.exit_code
+    if code is not None and code < 0:
+        return Reason.SIGNAL, ended.detail or f"ended by {_signal_name(-code)}"
+    if chore.needs_worker:
+        error = _read_error(run, chore.id, ended.attempt)
+        try:
+            reason = Reason(error["reason"])
+        except (KeyError, ValueError):
+            pass  # the worker did not come so far
+        else:
+            return reason, f"{error.get('type', '')}: {error.get('message', '')}".strip(": ")
+    return Reason.NONZERO_EXIT, ended.detail
+
+
+def _check_result(run: RunDir, chore: Chore, attempt: int) -> tuple[Reason | None, str]:
+    path = run.chore_file(chore.id, workdir.RESULT)
+    try:
+        wrote = wire.check_result(path, chore.id)
+    except ResultMissingError:
+        return Reason.RESULT_MISSING, (
+            "the process ended well without writing a result (did it call os._exit?)"
+        )
+    except ResultCorruptError as error:
+        return Reason.RESULT_CORRUPT, error.problem
+    except OSError as error:
+        return Reason.IO_ERROR, f"{path} cannot be read: {error.strerror}"
+    if wrote != attempt:
+        return Reason.RESULT_MISSING, f"the result is of attempt {wrote}, not of {attempt}"
+    return None, ""
+
+
+def _check_outputs(run: RunDir, chore: Chore) -> tuple[Reason | None, str]:
+    for name, path in chore.outputs.items():
+        if not run.chore_file(chore.id, path).exists():
+            return Reason.RESULT_MISSING, f"the declared output {name!r} ({path}) was not written"
+    return None, ""
+
+
+def _read_error(run: RunDir, chore_id: str, attempt: int) -> Mapping[str, Any]:
+    """Return the worker's error record of this attempt; empty where there is no readable one."""
+    try:
+        error = json.loads(run.chore_file(chore_id, workdir.ERROR).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return error if isinstance(error, dict) and error.get("attempt", attempt) == attempt else {}
+
+
+def _annotate(
+    run: RunDir, chore: Chore, reason: Reason, exit_code: int | None, detail: str
+) -> None:
+    """Let stderr end with what MatEnsemble knows, for people who look there first."""
+    code = "" if exit_code is None else f" (exit code {exit_code})"
+    text = f"\n[matensemble] {chore.id} failed: {reason.value}{code}"
+    if detail:
+        text += f": {detail}"
+    path = run.chore_file(chore.id, workdir.STDERR)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    # A courtesy: the journal and the status say it as well.
+    with suppress(OSError), os.fdopen(os.open(path, flags, workdir.FILE_MODE), "ab") as file:
+        file.write(f"{text}\n".encode(errors="replace"))
+
+
+def _one_line(text: str) -> str:
+    text = " ".join(text.split())
+    if len(text) > MAX_DETAIL_CHARACTERS:
+        text = text[: MAX_DETAIL_CHARACTERS - 1] + "…"
+    return text
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
