@@ -1,0 +1,52 @@
+"""Fixtures for tests that need a real Flux: each starts an instance of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from matensemble.errors import ExecutorUnavailableError
+from matensemble.runtime.executors.flux import load_flux
+
+
+@contextmanager
+def running_flux(*options: str) -> Iterator[str]:
+    """Run a Flux instance on this machine; yield its URI."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("FLUX_", "PMI", "SLURM_"))}
+    script = 'echo "$FLUX_URI"; exec cat'  # it ends when its standard input does
+    command = ["flux", "start", *options, "sh", "-c", script]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=outside
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        uri = process.stdout.readline().strip()
+        assert uri, "flux start failed"
+        yield uri
+        process.stdin.close()
+        process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def start_flux() -> Iterator[Callable[..., str]]:
+    """Start Flux with some options, once a session for each; return its URI. Skips without Flux."""
+    if shutil.which("flux") is None:
+        pytest.skip("no Flux here: the command `flux` is not on the PATH")
+    try:
+        load_flux()
+    except ExecutorUnavailableError as error:
+        pytest.skip(error.problem)
+    uris: dict[tuple[str, ...], str] = {}
+    with ExitStack() as stack:
+
+        def start(*options: str) -> str:
+            if options not in uris:
+                uris[options] = stack.enter_context(running_flux(*options))
+            return uris[options]
+
+        yield start
