@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Unpack
 
+    from matensemble.draft import Template
+
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -79,8 +81,15 @@ class Policies(NamedTuple):
 class Recorder(Protocol):
     """What a decorated function needs of its pipeline."""
 
+    def template_of(self, name: str, policies: Policies) -> Template:
+        """Return what the chores of a function with these policies have in common."""
+
     def record_call(
-        self, name: str, policies: Policies, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        template: Template,
+        after: tuple[OutputReference[Any], ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> OutputReference[Any]:
         """Record one call, its arguments having been checked."""
 
@@ -114,6 +123,7 @@ class DelayedFunction(Generic[R_co]):
         self.policies = policies
         """What its chores ask for."""
         self._recorder = recorder
+        self._template = recorder.template_of(name, policies)
         self._signature = _signature(function)
         # A call with so many positional arguments and no others needs no closer look.
         self._arity = _plain_arity(self._signature)
@@ -136,7 +146,7 @@ class DelayedFunction(Generic[R_co]):
         """
         if kwargs or len(args) not in self._arity:
             self.check(args, kwargs)
-        return self._recorder.record_call(self.chore_name, self.policies, args, kwargs)
+        return self._recorder.record_call(self._template, self.policies.after, args, kwargs)
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Check that the function can be called with these arguments.

@@ -12,10 +12,12 @@ import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from matensemble.chore import Chore, Place, make_chore_id
+from matensemble.errors import RunDirectoryError
 from matensemble.model import ChoreType, Resources
 from matensemble.references import Gather
 from matensemble.workdir import ARGUMENTS
@@ -60,30 +62,43 @@ class ArgumentStore:
         nothing is left behind if the process dies.
     """
 
-    __slots__ = ("__weakref__", "_directory", "_file", "_spooled", "size")
+    __slots__ = ("__weakref__", "_directory", "_is_on_disk", "file", "size")
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._file = tempfile.SpooledTemporaryFile(max_size=0, dir=str(directory))  # noqa: SIM115
-        self._spooled = True
+        self._is_on_disk = False
+        self.file: BinaryIO = BytesIO()
+        """The file, for reading from its beginning."""
         self.size = 0
         """Bytes so far."""
-        weakref.finalize(self, self._file.close)
 
     def append(self, data: bytes) -> None:
-        """Append bytes."""
-        if self._spooled and self.size + len(data) > SPOOL_BYTES:
+        """Append bytes.
+
+        Raises
+        ------
+        RunDirectoryError
+            If they are too large for memory and cannot be written.
+        """
+        if self.size + len(data) > SPOOL_BYTES and not self._is_on_disk:
             # Before the write, or a large argument would be in memory once more.
-            self._directory.mkdir(parents=True, exist_ok=True)
-            self._file.rollover()
-            self._spooled = False
-        self._file.write(data)
+            self._move_to_disk()
+        self.file.write(data)
         self.size += len(data)
 
-    @property
-    def file(self) -> BinaryIO:
-        """The file, for reading from its beginning."""
-        return cast(BinaryIO, self._file)
+    def _move_to_disk(self) -> None:
+        start = cast(BytesIO, self.file).getbuffer()
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._directory))  # noqa: SIM115
+            weakref.finalize(self, file.close)
+            file.write(start)
+        except OSError as error:
+            raise RunDirectoryError(
+                str(self._directory), f"large arguments cannot be kept here ({error.strerror})"
+            ) from error
+        self.file = file
+        self._is_on_disk = True
 
 
 class Draft:
@@ -145,7 +160,7 @@ class Draft:
         index = len(self.ids)
         chore_id = make_chore_id(template.name, index + 1)
         for dep in deps:
-            if isinstance(dep, Gather):
+            if type(dep) is Gather:
                 self.gathers[index] = (*self.gathers.get(index, ()), dep.name)
         if after:
             self.after[index] = after

@@ -26,6 +26,12 @@ PALETTE = (
     "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb",
 )  # fmt: skip
 """Colours that also colour-blind people can tell apart (Paul Tol's "bright" scheme)."""
+MAX_COLUMNS = 12
+"""Boxes in one row of a picture."""
+HALF_BOX = 0.17
+"""Half the height of a box, in rows: where arrows start and end."""
+EXTRA = "matensemble-sdk[draw]"
+"""What brings matplotlib."""
 TEXT_SUFFIXES = (".mmd", ".md")
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -179,13 +185,12 @@ def show(graph: Graph) -> None:
     MissingExtraError
         If matplotlib is not installed.
     """
-    figure = to_figure(graph)
-    import matplotlib.pyplot as plt
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingExtraError("showing a graph", "matplotlib", EXTRA) from error
 
-    # A figure made by hand belongs to no window; the picture is shown inside one that does.
-    window = plt.figure(figsize=tuple(figure.get_size_inches()))
-    figure.canvas.draw()
-    window.figimage(figure.canvas.buffer_rgba())
+    _fill(plt.figure(), graph)
     plt.show()
 
 
@@ -200,49 +205,74 @@ def to_figure(graph: Graph) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError(
-            "drawing a picture", "matplotlib", "matensemble-sdk[draw]"
-        ) from error
+        raise MissingExtraError("drawing a picture", "matplotlib", EXTRA) from error
 
+    figure = Figure()
+    _fill(figure, graph)
+    return figure
+
+
+def _fill(figure: Figure, graph: Graph) -> None:
     drawn = sketch(graph)
     places = _layout(drawn)
-    width = 1 + max((x for x, _ in places), default=0.0)
-    height = 1 + max((y for _, y in places), default=0.0)
-    box_inches = 0.35 + 0.085 * max((len(box.label) for box in drawn.boxes), default=10)
-    figure = Figure(figsize=(max(3.0, box_inches * width), max(1.5, 0.85 * height)))
+    left = min((x for x, _ in places), default=0.0)
+    right = max((x for x, _ in places), default=0.0)
+    bottom = max((y for _, y in places), default=0.0)
+    box_inches = 0.4 + 0.078 * max((len(box.label) for box in drawn.boxes), default=10)
+    figure.set_size_inches(box_inches * (right - left + 1), 0.9 * (bottom + 0.8))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set_xlim(-0.5, width - 0.5)
-    axes.set_ylim(height - 0.5, -0.5)
+    axes.set_xlim(left - 0.5, right + 0.5)
+    axes.set_ylim(bottom + 0.4, -0.4)
     _draw_arrows(axes, drawn, places)
     _draw_boxes(axes, drawn, places)
-    return figure
 
 
 def _layout(drawn: Sketch) -> list[tuple[float, float]]:
     """Return column and row of each box.
 
-    Within a row, boxes stand in the order of the mean column of what they depend on, ties in the
-    order of recording; rows are centred. One pass downwards: deterministic and O(n log n).
+    Each generation is a row, or several where it is wider than `MAX_COLUMNS`. A box stands below
+    the middle of what it depends on, as far as its neighbours let it. One pass downwards:
+    deterministic and O(n log n).
     """
-    rows: dict[int, list[int]] = {}
+    layers: dict[int, list[int]] = {}
     for index, box in enumerate(drawn.boxes):
-        rows.setdefault(box.layer, []).append(index)
+        layers.setdefault(box.layer, []).append(index)
     upstream: dict[int, list[int]] = {}
     for arrow in drawn.arrows:
         upstream.setdefault(arrow.target, []).append(arrow.source)
     columns: dict[int, float] = {}
-    widest = max((len(row) for row in rows.values()), default=0)
-    for _, row in sorted(rows.items()):
-        wish: dict[int, float] = {}
-        for index in row:
-            known = [columns[source] for source in upstream.get(index, ()) if source in columns]
-            wish[index] = sum(known) / len(known) if known else float(index)
-        row.sort(key=lambda index: (wish[index], index))
-        shift = (widest - len(row)) / 2
-        columns.update((index, shift + column) for column, index in enumerate(row))
-    order = {layer: y for y, layer in enumerate(sorted(rows))}
-    return [(columns[i], float(order[box.layer])) for i, box in enumerate(drawn.boxes)]
+    rows: dict[int, float] = {}
+    row = 0
+    for _, layer in sorted(layers.items()):
+        middle = {
+            i: _mean([columns[s] for s in upstream.get(i, ()) if s in columns]) for i in layer
+        }
+        ordered = sorted(layer, key=lambda i: (middle[i] is not None, middle[i] or 0.0, i))
+        num_rows = -(-len(ordered) // MAX_COLUMNS)
+        width = -(-len(ordered) // num_rows)
+        for start in range(0, len(ordered), width):
+            part = ordered[start : start + width]
+            columns.update(zip(part, _spread([middle[i] for i in part]), strict=True))
+            rows.update(dict.fromkeys(part, float(row)))
+            row += 1
+    return [(columns[index], rows[index]) for index in range(len(drawn.boxes))]
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _spread(wishes: list[float | None]) -> list[float]:
+    """Return columns at least 1 apart, in the order given, near the wishes on average."""
+    columns: list[float] = []
+    for wish in wishes:
+        least = columns[-1] + 1 if columns else (0.0 if wish is None else wish)
+        columns.append(least if wish is None else max(least, wish))
+    drift = _mean([c - w for c, w in zip(columns, wishes, strict=True) if w is not None])
+    if drift is None:
+        drift = (len(columns) - 1) / 2
+    return [column - drift for column in columns]
 
 
 def _draw_boxes(axes: Any, drawn: Sketch, places: list[tuple[float, float]]) -> None:
@@ -259,19 +289,24 @@ def _draw_boxes(axes: Any, drawn: Sketch, places: list[tuple[float, float]]) -> 
 def _draw_arrows(axes: Any, drawn: Sketch, places: list[tuple[float, float]]) -> None:
     for arrow in drawn.arrows:
         (x0, y0), (x1, y1) = places[arrow.source], places[arrow.target]
+        start, end = (x0, y0 + HALF_BOX), (x1, y1 - HALF_BOX)
+        if arrow.source == arrow.target:  # a group that depends on itself
+            start, end = (x0 + 0.3, y0 + HALF_BOX), (x0 + 0.3, y0 - HALF_BOX)
         style = {
             "arrowstyle": "-|>",
             "color": "#666666",
-            "lw": 0.8,
-            "ls": "--" if arrow.is_gather else "-",
-            "shrinkA": 9,
-            "shrinkB": 9,
+            "linewidth": 0.8,
+            "linestyle": "--" if arrow.is_gather else "-",
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "connectionstyle": "arc3,rad=0.8" if arrow.source == arrow.target else "arc3",
         }
-        axes.annotate("", (x1, y1), (x0, y0), arrowprops=style, zorder=1)
+        axes.annotate("", end, start, arrowprops=style, zorder=1)
         if arrow.multiplicity > 1:
-            axes.text(
-                (x0 + x1) / 2, (y0 + y1) / 2, f" {arrow.multiplicity}", fontsize=7, color="#666666"
-            )
+            middle = ((x0 + x1) / 2, (y0 + y1) / 2)
+            paper = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+            label = f"{arrow.multiplicity}"
+            axes.text(*middle, label, ha="center", va="center", fontsize=7, bbox=paper, zorder=2)
 
 
 def _pale(colour: str) -> tuple[float, float, float]:

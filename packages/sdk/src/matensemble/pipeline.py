@@ -127,8 +127,7 @@ class Pipeline(Recording):
             If a loaded pipeline cannot be read.
         """
         rows = list(self._rows())
-        graph = dag.build_graph((row[0], row[3]) for row in rows)
-        dag.topological_order(graph)
+        graph, _ = dag.build_graph((row[0], row[3]) for row in rows)
         for chore_id, name, kind, _, gathers in rows:
             graph.nodes[chore_id].update(name=name, kind=kind)
             if gathers:
@@ -210,7 +209,7 @@ class Pipeline(Recording):
 
     # --- running ------------------------------------------------------------------------------
 
-    def submit(  # noqa: PLR0917 - the published order
+    def submit(
         self,
         buffer_time: float = 1.0,
         log_delay: float = 5.0,

@@ -105,7 +105,7 @@ class Recording(ABC):
         after: Sequence[OutputReference[Any]] = (),
     ) -> Callable[[Callable[..., R]], DelayedFunction[R]]: ...
 
-    def chore(  # noqa: PLR0917 - the published order
+    def chore(
         self,
         name: Any = None,
         num_tasks: int = 1,
@@ -183,7 +183,7 @@ class Recording(ABC):
 
         return decorate
 
-    def strategy(  # noqa: PLR0917 - the published order
+    def strategy(
         self,
         bolo_list: Any = None,
         name: str | None = None,
@@ -256,7 +256,7 @@ class Recording(ABC):
 
         return decorate
 
-    def exec(  # noqa: PLR0917 - the published order
+    def exec(
         self,
         command: Command,
         name: str | None = None,
@@ -403,11 +403,8 @@ class Recording(ABC):
         """
         return OutputReference(Gather(check_name(_name_of(name))), (), self)
 
-    def record_call(
-        self, name: str, policies: Policies, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> OutputReference[Any]:
-        """Record a call whose arguments were checked; `DelayedFunction` calls this."""
-        self._check_open("recording a chore")
+    def template_of(self, name: str, policies: Policies) -> Template:
+        """Return what the chores of a function have in common; `DelayedFunction` calls this."""
         key = (name, policies.resources, policies.nice, policies.success_codes)
         template = self._templates.get(key)
         if template is None:
@@ -419,11 +416,22 @@ class Recording(ABC):
                 success_codes=policies.success_codes,
                 callable=name,
             )
+        return template
+
+    def record_call(
+        self,
+        template: Template,
+        after: tuple[OutputReference[Any], ...],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> OutputReference[Any]:
+        """Record a call whose arguments were checked; `DelayedFunction` calls this."""
+        self._check_open("recording a chore")
         try:
             data, deps = wire.freeze((args, kwargs), self.registry.by_value_bytes, self)
         except (UnknownReferenceError, UnpicklableError) as error:
-            raise _about(self._draft.next_id(name), error) from error.__cause__
-        return self._add(template, data, deps, policies.after)
+            raise _about(self._draft.next_id(template.name), error) from error.__cause__
+        return self._add(template, data, deps, after)
 
     def _add(
         self,
@@ -436,9 +444,9 @@ class Recording(ABC):
             if not reference.is_from(self):
                 raise UnknownReferenceError(self._draft.next_id(template.name), reference.chore_id)
         for dep in deps:
-            if isinstance(dep, Sibling):
+            if type(dep) is Sibling:
                 raise UnknownReferenceError(self._draft.next_id(template.name), repr(dep))
-        after_ids = tuple(reference.chore_id for reference in after)
+        after_ids = tuple([reference.chore_id for reference in after]) if after else ()
         return OutputReference(self._draft.add(template, data, deps, after_ids), (), self)
 
     def _register(self, name: str | None, function: Callable[..., Any]) -> str:

@@ -92,12 +92,12 @@ class collecting:  # noqa: N801 - used as a function
         into `foreign`: their ids may well exist here, and mean something else.
     """
 
-    __slots__ = ("_outer", "_slots", "foreign", "source")
+    __slots__ = ("_outer", "foreign", "slots", "source")
 
     def __init__(self, source: object = None) -> None:
-        self._slots: dict[Dependency, int] = {}
+        self.slots: dict[Dependency, int] = {}
         self.source = source
-        self.foreign: list[Dependency] = []
+        self.foreign: list[Dependency] | None = None
 
     def __enter__(self) -> collecting:
         self._outer = getattr(_context, "collector", None)
@@ -112,16 +112,14 @@ class collecting:  # noqa: N801 - used as a function
     ) -> None:
         _context.collector = self._outer
 
-    def slot(self, dependency: Dependency, source: object) -> int:
-        """Return the slot of a dependency, a new one if it was not met yet."""
-        if source is not None and self.source is not None and source is not self.source:
-            self.foreign.append(dependency)
-        return self._slots.setdefault(dependency, len(self._slots))
+    def add_foreign(self, dependency: Dependency) -> None:
+        """Note a reference that another pipeline made."""
+        self.foreign = [*(self.foreign or ()), dependency]
 
     @property
     def dependencies(self) -> tuple[Dependency, ...]:
         """The dependencies met so far, in slot order."""
-        return tuple(self._slots)
+        return tuple(self.slots)
 
 
 def reduce(
@@ -139,7 +137,10 @@ def reduce(
     collector: collecting | None = getattr(_context, "collector", None)
     if collector is None:
         return None
-    return resolve, (collector.slot(dependency, source), path)
+    if source is not collector.source and source is not None and collector.source is not None:
+        collector.add_foreign(dependency)
+    slots = collector.slots
+    return resolve, (slots.setdefault(dependency, len(slots)), path)
 
 
 def plain(function: object) -> object:

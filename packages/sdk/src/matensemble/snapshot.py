@@ -125,8 +125,9 @@ def save_draft(
 
 def _check_graph(draft: Draft) -> tuple[Sequence[int], Mapping[str, int]]:
     """Return the indices of the chores in topological order, and their stages."""
-    graph = dag.build_graph((id_, draft.upstream(index)) for index, id_ in enumerate(draft.ids))
-    order = dag.topological_order(graph)
+    graph, order = dag.build_graph(
+        (chore_id, draft.upstream(index)) for index, chore_id in enumerate(draft.ids)
+    )
     indices: Sequence[int] = range(len(draft))
     if order is not graph:
         position = {chore_id: index for index, chore_id in enumerate(draft.ids)}

@@ -83,7 +83,7 @@ def dumps(value: object, by_value: tuple[bytes, ...] = ()) -> bytes:
         data: bytes = _dumps(value, PICKLE_PROTOCOL)
     except Exception:  # lambdas, local classes, objects of modules that travel by value
         return cloudpickle_dumps(value, by_value)
-    if b"__main__" in data or any(name in data for name in by_value):
+    if b"__main__" in data or (by_value and any(name in data for name in by_value)):
         return cloudpickle_dumps(value, by_value)
     return data
 
