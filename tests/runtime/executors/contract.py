@@ -33,8 +33,8 @@ from matensemble.runtime.scheduler.events import (
 TIMEOUT = 60.0
 """Seconds until a test gives up; nothing waits for so long where all is well."""
 
-SHOW = "import json, os, sys; print(json.dumps({%s}))"
-"""Body of a Python program that prints facts about itself."""
+SHOW = r"import json, os, sys; sys.stdout.write(json.dumps({%s}) + '\n')"
+"""Body of a Python program that prints facts about itself, in one write."""
 
 
 class Session:
@@ -302,6 +302,11 @@ class ExecutorContract(PortContract):
         session.run("sh", "-c", "echo a long first line; exit 1")
         session.run("echo", "short", attempt=2)
         assert session.text() == "short\n"
+
+    @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no way to list open files")
+    def test_no_other_files_are_open(self, session: Session) -> None:
+        session.run("sh", "-c", "exec ls /dev/fd")
+        assert set(session.text().split()) <= {"0", "1", "2", "3"}, "3 is the directory itself"
 
     def test_arguments_arrive_as_they_are(self, session: Session) -> None:
         odd = ["", "a b", "$HOME", "*", "'\"", "é\n", "--"]

@@ -468,6 +468,7 @@ def main() -> None:
     descriptor, driver_pid, grace = sys.argv[1:]
     become_subreaper()
     with socket.socket(fileno=int(descriptor)) as connection:
+        connection.set_inheritable(False)  # a chore that held it would hide our death
         Launcher(connection, int(driver_pid), float(grace)).run()
 
 
