@@ -16,7 +16,6 @@ when completions are settled and when starts are considered; it reaches the engi
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -39,7 +38,7 @@ from matensemble.runtime.scheduler.events import (
 )
 from matensemble.runtime.scheduler.instructions import Cancel, Record, Submit
 from matensemble.runtime.scheduler.state import SchedulerState
-from matensemble.runtime.scheduler.states import Phase
+from matensemble.runtime.scheduler.states import LIVE, Phase
 from matensemble.runtime.settlement import settle
 from matensemble.runtime.spawner import Spawner
 from matensemble.runtime.view import View
@@ -276,11 +275,12 @@ class Engine:
         """
         entry = self.state.entry(ended.chore_id)
         chore = entry.chore
-        finished = settle(self.workflow.run, chore, ended)
-        additions: Iterable[Event] = ()
-        if finished.reason is None and entry.attempt == ended.attempt:
-            additions = self._spawner.after(chore)
         freed = self._unsettled.pop((ended.chore_id, ended.attempt), ())
+        if entry.attempt != ended.attempt or entry.state not in LIVE:
+            return entry.state  # an executor may repeat itself
+        finished = settle(self.workflow.run, chore, ended)
+        # Before the completion itself, or a gather could slip through between the two.
+        additions = self._spawner.after(chore) if finished.reason is None else ()
         self._handle(*additions, finished, *freed)
         if entry.state is ChoreState.FAILED:
             self._logger.warning(

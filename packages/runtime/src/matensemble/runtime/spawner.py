@@ -15,16 +15,20 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from matensemble import workdir
-from matensemble.chore import Chore, check_name, make_chore_id
+from matensemble.chore import Chore, ChoreSpec, check_name, make_chore_id
 from matensemble.errors import MatEnsembleError
 from matensemble.model import ChoreType
 from matensemble.references import Sibling
 from matensemble.runtime.scheduler.events import ChoreAdded, SpecRejected
 from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.spec import SpecWriter
 from matensemble.workflow import StrategyEntry, Workflow
 
 if TYPE_CHECKING:
     from matensemble.references import Dependency
+
+STRATEGY = "strategy"
+"""Stands as the parent of what a processing strategy adds; no chore id looks like this."""
 
 Addition = ChoreAdded | SpecRejected
 
@@ -59,15 +63,31 @@ class Spawner:
             additions.append(ChoreAdded(self._strategy_chore(strategy, chore), parent=chore.id))
         return additions
 
-    def new_id(self, name: str) -> str:
-        """Return the id of a new chore of a group; numbers count over the whole run."""
+    def admit(self, spec: ChoreSpec) -> Addition:
+        """Return what joins the graph for a spec of a processing strategy.
+
+        Its arguments are frozen now, behind those of the saved chores.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written.
+        """
+        path = self._run.arguments_path
+        writer = SpecWriter(workdir.ARGUMENTS, [spec], path.stat().st_size)
+        row = json.loads(json.dumps(writer.row(spec)))
+        with path.open("ab") as file:
+            file.writelines(writer.chunks)
+        return self._judge(row, [self._new_id(_name_of(row))], 0, {}, None)
+
+    def _new_id(self, name: str) -> str:
         number = self._next_number
         self._next_number += 1
         return make_chore_id(name, number)
 
     def _strategy_chore(self, strategy: StrategyEntry, watched: Chore) -> Chore:
         return Chore(
-            id=self.new_id(strategy.name),
+            id=self._new_id(strategy.name),
             name=strategy.name,
             kind=ChoreType.PYTHON,
             deps=(watched.id,),
@@ -89,11 +109,11 @@ class Spawner:
             rows = [json.loads(line) for line in path.read_bytes().splitlines()]
         except FileNotFoundError:
             return []
-        ids = [self.new_id(_name_of(row)) for row in rows]
+        ids = [self._new_id(_name_of(row)) for row in rows]
         stages: dict[str, int] = {}
         additions: dict[int, Addition] = {}
         for position in _in_order(rows):
-            additions[position] = self._judge(rows[position], position, ids, stages, parent)
+            additions[position] = self._judge(rows[position], ids, position, stages, parent)
             stages[ids[position]] = additions[position].chore.stage
         for position, chore_id in enumerate(ids):
             if position not in additions:  # in a circle, or behind one
@@ -105,10 +125,10 @@ class Spawner:
     def _judge(
         self,
         row: Mapping[str, Any],
-        position: int,
         ids: Sequence[str],
+        position: int,
         stages: Mapping[str, int],
-        parent: Chore,
+        parent: Chore | None,
     ) -> Addition:
         chore_id = ids[position]
         try:
@@ -119,7 +139,8 @@ class Spawner:
             chore = replace(spec, id=chore_id, deps=tuple(_resolve(dep, ids) for dep in spec.deps))
             chore = self._check_call(chore, row)
             self._check_dependencies(chore, stages)
-            return ChoreAdded(replace(chore, stage=self._stage(chore, stages, parent)), parent.id)
+            stage = self._stage(chore, stages, parent.stage if parent else 0)
+            return ChoreAdded(replace(chore, stage=stage), _parent_id(parent))
         except (MatEnsembleError, KeyError, ValueError, TypeError, IndexError) as error:
             return _reject(chore_id, _name_of(row), parent, f"{error}")
 
@@ -145,8 +166,7 @@ class Spawner:
             if not self._state.members(name) and name not in self._callables:
                 raise ValueError(f"it gathers {name!r}, of which there are no chores")
 
-    def _stage(self, chore: Chore, siblings: Mapping[str, int], parent: Chore) -> int:
-        stage = parent.stage
+    def _stage(self, chore: Chore, siblings: Mapping[str, int], stage: int) -> int:
         for upstream in chore.upstream:
             known = siblings.get(upstream)
             stage = max(stage, self._state.entry(upstream).chore.stage if known is None else known)
@@ -192,6 +212,16 @@ def _name_of(row: Any) -> str:
         return "invalid"
 
 
-def _reject(chore_id: str, name: str, parent: Chore, detail: str) -> SpecRejected:
-    chore = Chore(id=chore_id, name=name, kind=ChoreType.PYTHON, callable=name, stage=parent.stage)
-    return SpecRejected(chore, parent.id, detail)
+def _reject(chore_id: str, name: str, parent: Chore | None, detail: str) -> SpecRejected:
+    chore = Chore(
+        id=chore_id,
+        name=name,
+        kind=ChoreType.PYTHON,
+        callable=name,
+        stage=parent.stage if parent else 0,
+    )
+    return SpecRejected(chore, _parent_id(parent), detail)
+
+
+def _parent_id(parent: Chore | None) -> str:
+    return parent.id if parent else STRATEGY

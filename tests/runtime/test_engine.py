@@ -1,0 +1,299 @@
+"""The loop over a real run directory, with an executor that is played by the test."""
+
+from __future__ import annotations
+
+import logging
+from queue import SimpleQueue
+
+import pytest
+
+from matensemble.chore import ChoreSpec
+from matensemble.errors import RunFailedError, RunInterruptedError
+from matensemble.model import ChoreState, Reason, RunState
+from matensemble.pipeline import Pipeline
+from matensemble.runtime.engine import MAX_IDLE_ROUNDS, Engine
+from matensemble.runtime.executors.base import ExecutorLost, JobEnded
+from matensemble.runtime.journal import FileJournal
+from matensemble.runtime.launch import Launcher
+from matensemble.runtime.outcomes import results_of
+from matensemble.runtime.recorder import Recorder
+from matensemble.runtime.scheduler.events import (
+    AllocationLearned,
+    CancelRequested,
+    InterruptRequested,
+    PauseRequested,
+    ResumeRequested,
+)
+from matensemble.runtime.scheduler.policy import Policy
+from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.runtime.spawner import Spawner
+from matensemble.runtime.testing import FakeExecutor, Outcome
+from matensemble.status import RecordKind, decode_journal_line, read_status
+from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
+from matensemble.workflow import Workflow
+
+
+class Run:
+    """An engine and everything around it."""
+
+    def __init__(self, pipe: Pipeline, executor: FakeExecutor, policy: Policy | None = None):
+        self.workflow = Workflow.read(pipe.save())
+        self.dir = self.workflow.run
+        self.executor = executor
+        self.inbox = SimpleQueue()
+        self.state = SchedulerState(policy)
+        self.state.handle(AllocationLearned(executor.open(self.inbox.put)))
+        self.journal = FileJournal(self.dir.journal_path)
+        logger = logging.getLogger("matensemble.test")
+        self.engine = Engine(
+            self.workflow,
+            self.state,
+            executor,
+            journal=self.journal,
+            recorder=Recorder(self.dir, executor_name="fake", epoch=1, log_delay=0, logger=logger),
+            launcher=Launcher(self.workflow, self.state),
+            spawner=Spawner(self.workflow, self.state),
+            inbox=self.inbox,
+            buffer_time=0.05,
+            logger=logger,
+        )
+
+    def run(self, strategy: FutureProcessingStrategy | None = None) -> RunState:
+        strategy = strategy or AdaptiveStrategy()
+        strategy.bind(self.engine)
+        try:
+            return self.engine.run(strategy)
+        finally:
+            self.journal.close()
+            self.state.validate()
+
+    def records(self, kind: RecordKind | None = None):
+        lines = self.dir.journal_path.read_bytes().splitlines()
+        records = [decode_journal_line(line) for line in lines]
+        return [r for r in records if kind is None or r.kind == kind]
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    return Pipeline(tmp_path)
+
+
+def test_a_chain_completes_and_is_journalled_before_it_is_carried_out(pipe):
+    a = pipe.exec("true", name="a")
+    pipe.exec("true", name="b", after=[a])
+    seen = []
+
+    def end(request):
+        text = run.dir.journal_path.read_text()
+        seen.append(f'"k":"intent","c":"{request.chore_id}"' in text)
+        return Outcome()
+
+    run = Run(pipe, FakeExecutor(script=end))
+    assert run.run() is RunState.COMPLETED
+    assert seen == [True, True]
+    kinds = [r.kind for r in run.records() if r.chore_id == "chore-b-0002"]
+    assert kinds == ["intent", "submitted", "started", "completed"]
+    assert [r.sequence for r in run.records()] == list(range(1, len(run.records()) + 1))
+    status = read_status(run.dir.status_path)
+    assert status.state is RunState.COMPLETED
+    assert status.counts.completed == 2
+    assert status.sequence == run.records()[-1].sequence
+    assert status.ended_at is not None
+
+
+def test_a_failure_is_settled_annotated_and_cascades(pipe):
+    a = pipe.exec("prog", name="a")
+    b = pipe.exec("prog", name="b", after=[a])
+    run = Run(pipe, FakeExecutor(script=lambda request: Outcome(3)))
+    assert run.run() is RunState.FAILED
+    results = results_of(run.dir, run.state)
+    assert results[a.chore_id].reason == "nonzero_exit"
+    assert results[a.chore_id].exit_code == 3
+    assert results[b.chore_id].upstream == a.chore_id
+    stderr = run.dir.chore_file(a.chore_id, "stderr").read_text()
+    assert stderr == "\n[matensemble] chore-a-0001 failed: nonzero_exit (exit code 3)\n"
+    assert not run.dir.chore_dir(b.chore_id).exists()
+    status = read_status(run.dir.status_path)
+    assert [f.chore_id for f in status.root_failures] == [a.chore_id]
+
+
+def test_a_directory_that_cannot_be_written_fails_its_chore_only(pipe):
+    a = pipe.exec("true", name="a")
+    b = pipe.exec("true", name="b")
+    run = Run(pipe, FakeExecutor(auto=True))
+    run.dir.chore_dir(a.chore_id).write_text("in the way")
+    assert run.run() is RunState.FAILED
+    assert run.state.entry(a.chore_id).reason is Reason.IO_ERROR
+    assert run.state.entry(b.chore_id).state is ChoreState.COMPLETED
+    assert run.state.ledger.free_cores == run.state.allocation.num_cores
+
+
+def test_non_adaptive_starts_in_waves(pipe):
+    first = [pipe.exec("true", name="first") for _ in range(3)]
+    for ref in first:
+        pipe.exec("true", name="second", after=[ref])
+    waves = []
+
+    class Watched(NonAdaptiveStrategy):
+        def submit_ready(self):
+            count = super().submit_ready()
+            waves.append(count)
+            return count
+
+    run = Run(pipe, FakeExecutor(auto=True))
+    assert run.run(Watched()) is RunState.COMPLETED
+    assert [count for count in waves if count] == [3, 3]
+
+
+def test_adaptive_starts_as_soon_as_one_is_settled(pipe):
+    a, b = pipe.exec("true", name="a"), pipe.exec("true", name="b")
+    after_a = pipe.exec("true", name="c", after=[a])
+    held = []
+
+    def script(request):
+        if request.chore_id == b.chore_id:
+            held.append(b.chore_id)
+            return None  # b goes on until c runs
+        if request.chore_id == after_a.chore_id:
+            executor.finish(b.chore_id)
+        return Outcome()
+
+    executor = FakeExecutor(script=script)
+    assert Run(pipe, executor).run() is RunState.COMPLETED
+    assert held == [b.chore_id]
+
+
+def test_an_interruption_leaves_a_resumable_status(pipe):
+    pipe.exec("true", name="a")
+    pipe.exec("true", name="b", cores_per_task=4)
+
+    def script(request):
+        run.inbox.put(InterruptRequested("SIGTERM"))
+
+    run = Run(pipe, FakeExecutor(script=script))
+    with pytest.raises(RunInterruptedError, match="SIGTERM"):
+        run.run()
+    status = read_status(run.dir.status_path)
+    assert status.state is RunState.INTERRUPTED
+    assert status.counts.cancelled == status.counts.failed == 0
+    assert [r.chore_id for r in run.records(RecordKind.REQUEUED)] == ["chore-a-0001"]
+    assert not run.records(RecordKind.CANCELLED)
+
+
+def test_a_lost_executor_ends_the_run_loudly(pipe):
+    pipe.exec("true", name="a")
+
+    def script(request):
+        run.inbox.put(ExecutorLost("the launcher died"))
+
+    run = Run(pipe, FakeExecutor(script=script))
+    with pytest.raises(RunFailedError, match="the launcher died"):
+        run.run()
+    assert read_status(run.dir.status_path).state is RunState.INTERRUPTED
+
+
+def test_cancel_and_pause_reach_the_run(pipe):
+    a = pipe.exec("true", name="a")
+    b = pipe.exec("true", name="b", after=[a])
+
+    def script(request):
+        run.inbox.put(PauseRequested())
+        run.inbox.put(CancelRequested((a.chore_id,)))
+        run.inbox.put(ResumeRequested())
+
+    run = Run(pipe, FakeExecutor(script=script))
+    assert run.run() is RunState.FAILED  # b is a consequence
+    assert run.state.entry(a.chore_id).state is ChoreState.CANCELLED
+    assert run.state.entry(b.chore_id).root == a.chore_id
+
+
+@pytest.mark.slow
+def test_a_strategy_that_never_starts_anything_does_not_hang_the_run(pipe):
+    pipe.exec("true", name="a")
+
+    class Lazy(FutureProcessingStrategy):
+        rounds = 0
+
+        def process_futures(self, buffer_time):
+            self.rounds += 1
+            self.wait(0.001)
+
+    lazy = Lazy()
+    run = Run(pipe, FakeExecutor(auto=True))
+    with pytest.raises(RunFailedError, match="nothing runs and nothing can be started"):
+        run.run(lazy)
+    assert lazy.rounds <= MAX_IDLE_ROUNDS + 1
+
+
+def test_a_strategy_of_ones_own_adds_chores_through_public_methods(pipe):
+    pipe.exec("true", name="a")
+
+    class Growing(FutureProcessingStrategy):
+        def process_futures(self, buffer_time):
+            self.submit_ready()
+            for completion in self.wait(buffer_time):
+                state = self.settle(completion)
+                group = self.view.group_of(completion.chore_id)
+                if state is ChoreState.COMPLETED and group == "a":
+                    self.good = self.add_chore(ChoreSpec.exec("true", "b"))
+                    self.bad = self.add_chore(ChoreSpec((1,), {}, "nobody"))
+                    self.big = self.add_chore(
+                        ChoreSpec.exec(["echo", self.good], "c"),
+                    )
+
+    strategy = Growing()
+    run = Run(pipe, FakeExecutor(auto=True))
+    assert run.run(strategy) is RunState.FAILED
+    assert run.state.entry(strategy.good.chore_id).state is ChoreState.COMPLETED
+    assert run.state.entry(strategy.bad.chore_id).reason is Reason.INVALID_SPEC
+    assert run.state.entry(strategy.big.chore_id).chore.upstream == (strategy.good.chore_id,)
+    added = run.records(RecordKind.CHORE_ADDED)
+    assert [r.fields["parent"] for r in added] == ["strategy"] * 3
+
+
+def test_an_unsettled_completion_keeps_its_resources(pipe):
+    pipe.exec("true", name="a", cores_per_task=4)
+    pipe.exec("true", name="b", cores_per_task=4)
+    order = []
+
+    class Late(AdaptiveStrategy):
+        def process_futures(self, buffer_time):
+            self.submit_ready()
+            for completion in self.wait(buffer_time):
+                order.append((completion.chore_id, self.submit_ready(), self.view.free_cores))
+                self.settle(completion)
+
+    run = Run(pipe, FakeExecutor(auto=True))
+    assert run.run(Late()) is RunState.COMPLETED
+    assert order == [("chore-a-0001", 0, 0), ("chore-b-0002", 0, 0)]
+
+
+def test_an_error_in_a_strategy_ends_the_run_with_a_status(pipe):
+    pipe.exec("true", name="a")
+
+    class Broken(AdaptiveStrategy):
+        def process_futures(self, buffer_time):
+            raise KeyError("oops")
+
+    run = Run(pipe, FakeExecutor(auto=True))
+    with pytest.raises(KeyError):
+        run.run(Broken())
+    status = read_status(run.dir.status_path)
+    assert status.state is RunState.INTERRUPTED
+    assert "oops" in status.detail
+
+
+def test_late_and_repeated_ends_are_harmless(pipe):
+    a = pipe.exec("true", name="a")
+    pipe.exec("true", name="b", after=[a])
+
+    def script(request):
+        if request.chore_id != a.chore_id:
+            run.inbox.put(JobEnded(a.chore_id, 1, 7))
+            run.inbox.put(JobEnded(request.chore_id, 9, 7))
+        return Outcome()
+
+    run = Run(pipe, FakeExecutor(script=script))
+    assert run.run() is RunState.COMPLETED
+    assert len([r for r in run.records() if r.kind in ("completed", "failed")]) == 2
+    assert not run.dir.chore_file(a.chore_id, "stderr").exists()
