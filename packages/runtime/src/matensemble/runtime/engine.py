@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from matensemble.chore import Chore, ChoreSpec
-from matensemble.errors import RunFailedError, RunInterruptedError
+from matensemble.errors import FormatError, RunFailedError, RunInterruptedError
 from matensemble.model import ChoreState, OutputReference, Reason, RunState
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.executors.base import Executor, ExecutorLost, JobEnded
@@ -29,6 +29,7 @@ from matensemble.runtime.launch import Launcher
 from matensemble.runtime.recorder import Recorder
 from matensemble.runtime.scheduler.events import (
     ChoreAdded,
+    ChoreFinished,
     ChoreStarted,
     ChoreSubmitted,
     Event,
@@ -40,7 +41,7 @@ from matensemble.runtime.scheduler.instructions import Cancel, Record, Submit
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.scheduler.states import LIVE, Phase
 from matensemble.runtime.settlement import settle
-from matensemble.runtime.spawner import Spawner
+from matensemble.runtime.spawner import Addition, Spawner
 from matensemble.runtime.view import View
 from matensemble.status import RecordKind
 from matensemble.workflow import Workflow
@@ -278,9 +279,7 @@ class Engine:
         freed = self._unsettled.pop((ended.chore_id, ended.attempt), ())
         if entry.attempt != ended.attempt or entry.state not in LIVE:
             return entry.state  # an executor may repeat itself
-        finished = settle(self.workflow.run, chore, ended)
-        # Before the completion itself, or a gather could slip through between the two.
-        additions = self._spawner.after(chore) if finished.reason is None else ()
+        finished, additions = self._judge(chore, ended)
         self._handle(*additions, finished, *freed)
         if entry.state is ChoreState.FAILED:
             self._logger.warning(
@@ -291,6 +290,19 @@ class Engine:
                 self.workflow.run.chore_dir(chore.id),
             )
         return entry.state
+
+    def _judge(self, chore: Chore, ended: JobEnded) -> tuple[ChoreFinished, list[Addition]]:
+        """Return the outcome of an attempt, and what joins the graph with it.
+
+        The additions are handled before the completion, or a gather could slip through between.
+        """
+        finished = settle(self.workflow.run, chore, ended)
+        if finished.reason is not None:
+            return finished, []
+        try:
+            return finished, self._spawner.after(chore)
+        except FormatError as error:
+            return finished._replace(reason=Reason.RESULT_CORRUPT, detail=str(error)), []
 
     def submit_ready(self) -> int:
         """Start every ready chore that fits now; return how many were started."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from matensemble import workdir
 from matensemble.chore import Chore, ChoreSpec, check_name, make_chore_id
-from matensemble.errors import MatEnsembleError
+from matensemble.errors import FormatError, MatEnsembleError
 from matensemble.model import ChoreType
 from matensemble.references import Sibling
 from matensemble.runtime.scheduler.events import ChoreAdded, SpecRejected
@@ -55,7 +55,13 @@ class Spawner:
                 self._strategies.setdefault(group, []).append(strategy)
 
     def after(self, chore: Chore) -> list[Addition]:
-        """Return what joins the graph when a chore has completed, in topological order."""
+        """Return what joins the graph when a chore has completed, in topological order.
+
+        Raises
+        ------
+        FormatError
+            If what a strategy chore asked for cannot be read.
+        """
         additions: list[Addition] = []
         if chore.is_strategy:
             additions += self._read_specs(chore)
@@ -107,8 +113,8 @@ class Spawner:
         path = self._run.chore_file(parent.id, workdir.SPAWNED)
         try:
             rows = [json.loads(line) for line in path.read_bytes().splitlines()]
-        except FileNotFoundError:
-            return []
+        except (OSError, ValueError) as error:
+            raise FormatError(str(path), f"holds no chore specs ({error})") from error
         ids = [self._new_id(_name_of(row)) for row in rows]
         stages: dict[str, int] = {}
         additions: dict[int, Addition] = {}
