@@ -43,7 +43,7 @@ def build_graph(chores: Iterable[tuple[str, Sequence[str]]]) -> tuple[Graph, Ite
     for chore_id, upstream in chores:
         graph.add_node(chore_id)
         for source in upstream:
-            if source in graph:
+            if source in graph and source != chore_id:
                 graph.add_edge(source, chore_id)
             else:
                 later.append((source, chore_id))

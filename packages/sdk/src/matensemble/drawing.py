@@ -28,7 +28,7 @@ PALETTE = (
 """Colours that also colour-blind people can tell apart (Paul Tol's "bright" scheme)."""
 MAX_COLUMNS = 12
 """Boxes in one row of a picture."""
-HALF_BOX = 0.17
+HALF_BOX = 0.13
 """Half the height of a box, in rows: where arrows start and end."""
 EXTRA = "matensemble-sdk[draw]"
 """What brings matplotlib."""

@@ -246,6 +246,8 @@ class RunStatus:
 
 
 def _only_fields(cls: Any, data: Mapping[str, Any]) -> Any:
+    if not isinstance(data, Mapping):
+        raise TypeError(f"{data!r} is no mapping")
     return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 

@@ -107,9 +107,9 @@ def cloudpickle_dumps(value: object, by_value: tuple[bytes, ...] = ()) -> bytes:
         cloudpickle.register_pickle_by_value(module)
     try:
         data: bytes = cloudpickle.dumps(value, PICKLE_PROTOCOL)
-    except RecursionError as error:
-        raise UnpicklableError("the value", "its depth", "it is nested too deeply") from error
     except Exception as error:
+        if isinstance(error.__cause__ or error, RecursionError):
+            raise UnpicklableError("the value", "its depth", "it is nested too deeply") from error
         from matensemble.unpicklable import find_culprit
 
         raise UnpicklableError(

@@ -1,0 +1,119 @@
+"""status.json and journal lines: round trips, damage, later versions."""
+
+import json
+
+import pytest
+from hypothesis import given, strategies as st
+
+from matensemble.errors import FormatError
+from matensemble.model import RunState
+from matensemble.status import (
+    STATUS_FORMAT,
+    Counts,
+    RecordKind,
+    RootFailure,
+    RunStatus,
+    decode_journal_line,
+    encode_journal_record,
+    read_status,
+)
+
+FIELDS = st.dictionaries(
+    st.sampled_from(["r", "x", "d", "u", "h", "j"]),
+    st.none() | st.integers() | st.text(max_size=20),
+    max_size=3,
+)
+
+
+@given(
+    st.integers(1),
+    st.integers(1),
+    st.floats(0, 2e9),
+    st.floats(0, 1e6),
+    st.sampled_from(RecordKind),
+    st.none() | st.just("chore-a-0001"),
+    st.integers(1, 9),
+    FIELDS,
+)
+def test_journal_round_trip(sequence, epoch, wall, monotonic, kind, chore_id, attempt, fields):
+    line = encode_journal_record(
+        sequence, epoch, wall, monotonic, kind, chore_id, attempt, fields or None
+    )
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    record = decode_journal_line(line)
+    assert (record.sequence, record.epoch, record.kind) == (sequence, epoch, kind)
+    assert (record.chore_id, record.attempt, record.fields) == (chore_id, attempt, fields)
+    assert record.wall == pytest.approx(wall, abs=1e-2)
+    assert record.monotonic == pytest.approx(monotonic, abs=1e-3)
+    assert json.loads(line)["k"] == kind.value
+
+
+LINE = encode_journal_record(
+    7, 1, 1.5, 2.5, RecordKind.FAILED, "chore-a-0001", 1, {"r": "exception", "d": 'a,"z":"'}
+)
+
+
+def test_truncation_at_every_byte_is_detected():
+    for size in range(len(LINE) - 1):  # without its newline the line is still whole
+        with pytest.raises(FormatError):
+            decode_journal_line(LINE[:size])
+    assert decode_journal_line(LINE[:-1]) == decode_journal_line(LINE)
+
+
+def test_a_flipped_bit_anywhere_is_detected():
+    for position in range(len(LINE) - 1):
+        changed = bytearray(LINE)
+        changed[position] ^= 1
+        with pytest.raises(FormatError):
+            decode_journal_line(bytes(changed))
+
+
+COUNTS = st.builds(Counts, *[st.integers(0, 10**6)] * 6)
+STATUSES = st.builds(
+    RunStatus,
+    run=st.text(max_size=9),
+    state=st.sampled_from(RunState),
+    sequence=st.integers(0),
+    counts=COUNTS,
+    groups=st.dictionaries(st.text(max_size=5), COUNTS, max_size=3),
+    rate=st.floats(0, 1e5),
+    root_failures=st.lists(
+        st.builds(RootFailure, st.text(max_size=5), st.text(max_size=5)), max_size=2
+    ).map(tuple),
+    ended_at=st.none() | st.just("2026-01-01T00:00:00+00:00"),
+)
+
+
+@given(STATUSES)
+def test_status_round_trip_ignores_unknown_fields(status):
+    data = json.loads(json.dumps(status.to_json()))
+    data["field_of_later_version"] = 1
+    data["counts"]["lost"] = 3
+    assert RunStatus.from_json(data) == status
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "{}",
+        json.dumps({"format": STATUS_FORMAT}),
+        json.dumps({"format": STATUS_FORMAT + 1, "run": "x", "state": "running"}),
+        json.dumps({**RunStatus(run="r", state=RunState.RUNNING).to_json(), "state": "dreaming"}),
+        json.dumps({**RunStatus(run="r", state=RunState.RUNNING).to_json(), "counts": [1]}),
+    ],
+)
+def test_damaged_status(tmp_path, content):
+    path = tmp_path / "status.json"
+    path.write_text(content)
+    with pytest.raises(FormatError, match=r"status\.json"):
+        read_status(path)
+
+
+def test_missing_status(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_status(tmp_path / "status.json")
