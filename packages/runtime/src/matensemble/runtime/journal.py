@@ -99,11 +99,14 @@ class FileJournal:
         """
         if not self._lines:
             return
-        rest = memoryview(b"".join(self._lines))
-        self._lines.clear()
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-        self._is_dirty = True
+        rest = b"".join(self._lines)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+                self._is_dirty = True
+        finally:
+            # Kept, not lost, where the write failed: what follows must not leave a gap.
+            self._lines = [rest] if rest else []
 
     def sync(self) -> None:
         """Bring what was written to the disk, if anything was since the last time."""

@@ -24,7 +24,12 @@ _SECRET = re.compile(
 )
 
 
-class _StandIn:
+class _Kind(type):
+    def __repr__(cls) -> str:
+        return f"<{cls.__name__}>"
+
+
+class _StandIn(metaclass=_Kind):
     """In the place of an object whose class is not loaded; takes and forgets everything."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -49,7 +54,7 @@ class _StandIn:
         return self
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
+        return repr(type(self))
 
 
 class _InertUnpickler(Unpickler):
@@ -60,7 +65,10 @@ class _InertUnpickler(Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module == references.__name__ and name == references.resolve.__name__:
             return self._show_reference
-        return type(str(name).rpartition(".")[2], (_StandIn,), {})
+        shown = name.rpartition(".")[2]
+        if shown.startswith("_"):  # a constructor that nobody knows, such as NumPy's
+            shown = f"{module.partition('.')[0]} object"
+        return type(shown, (_StandIn,), {})
 
     def persistent_load(self, key: object) -> Any:
         return _StandIn()

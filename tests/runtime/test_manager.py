@@ -1,0 +1,276 @@
+"""A whole run on this machine, through the public door."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from matensemble.chore import ChoreSpec
+from matensemble.errors import (
+    ChoreFailedError,
+    IncompatibleEnvironmentError,
+    InvalidOptionError,
+    RunDirectoryError,
+    RunInterruptedError,
+    UnknownExecutorError,
+)
+from matensemble.manager import FluxManager
+from matensemble.model import Resources, RunState
+from matensemble.pipeline import Pipeline
+from matensemble.protocols import RunOptions
+from matensemble.results import Results
+from matensemble.runtime.executors.selection import select_executor
+from matensemble.runtime.testing import FakeExecutor
+from matensemble.status import read_status
+
+LOCAL = {"executor": "local", "cores": 2}
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    return Pipeline(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_values_flow_through_functions_programs_and_strategies(pipe):
+    @pipe.chore
+    def double(x):
+        return 2 * x
+
+    @pipe.chore
+    def total(values, *, offset=0):
+        return sum(values) + offset
+
+    @pipe.strategy(triggers=["double"])
+    def again(value):
+        if value == 2:
+            one = ChoreSpec((10,), None, "double")
+            return [one, ChoreSpec(([one.ref, 1],), {"offset": 100}, "total")]
+        return None
+
+    refs = double.map([1, 2])
+    program = pipe.exec(
+        ["sh", "-c", "cat in.txt; echo $0 > log.txt", refs[1]],
+        inputs={"in.txt": "from the input"},
+        outputs={"log": "log.txt"},
+    )
+    text = total([refs[0], 5])
+    everything = total(pipe.gather("double"))
+    pipe.submit(**LOCAL)
+    results = pipe.results()
+    assert [results[ref.chore_id] for ref in refs] == [2, 4]
+    assert results[text.chore_id] == 7
+    assert str(results[program.chore_id]) == "from the input"
+    assert results[program.chore_id]["log"].read_text() == "4\n"
+    assert everything.result() == 2 + 4 + 20
+    assert results.gather("total")[-1] == 20 + 1 + 100
+    assert read_status(results.run.status_path).state is RunState.COMPLETED
+    again_read = Results.read(results.run)
+    assert {k: str(v) for k, v in again_read.items()} == {k: str(v) for k, v in results.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_every_failure_has_its_reason_and_the_rest_goes_on(pipe, tmp_path):
+    @pipe.chore
+    def run(source):
+        import os  # noqa: F401
+        import signal  # noqa: F401
+        import sys  # noqa: F401
+
+        exec(source)
+        return "fine"
+
+    @pipe.chore
+    def give(kind):
+        if kind == "generator":
+            return (i for i in "x")
+        raise type("Odd", (Exception,), {"__reduce__": lambda self: 1 / 0})("odd")
+
+    reasons = {
+        run("raise ValueError('no')"): "exception",
+        run("import not_there"): "import_error",
+        run("sys.exit(3)"): "exception",
+        run("os._exit(0)"): "result_missing",
+        run("os._exit(4)"): "nonzero_exit",
+        run("os.kill(os.getpid(), signal.SIGKILL)"): "signal",
+        run("raise MemoryError"): "out_of_memory",
+        give("generator"): "unpicklable_result",
+        give("exception"): "exception",
+        pipe.exec("no-such-program --flag"): "executable_not_found",
+        pipe.exec(["no-such-program", run("1")]): "executable_not_found",
+        pipe.exec("sh -c 'exit 5'"): "nonzero_exit",
+        pipe.exec("true", outputs={"log": "log"}): "result_missing",
+        pipe.exec("true", cores_per_task=99): "exceeds_allocation",
+        pipe.exec("sleep 60", duration=0.2): "duration_exceeded",
+    }
+    downstream = run(pipe.exec("false", name="first"))
+    good = run("1")
+    pipe.submit(**LOCAL)
+    results = pipe.results()
+    found = {ref: results[ref.chore_id].reason for ref in reasons}
+    assert found == reasons
+    assert results[downstream.chore_id].reason == "dependency_failed"
+    assert results[downstream.chore_id].upstream == "chore-first-0017"
+    assert good.result() == "fine"
+    with pytest.raises(ChoreFailedError, match="ValueError: no"):
+        next(iter(reasons)).result()
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_resources_environment_and_tasks_reach_the_processes(pipe, monkeypatch):
+    monkeypatch.setenv("INHERITED", "yes")
+
+    @pipe.chore(env={"MINE": "1"}, resources=None)
+    def look():
+        import os
+        from pathlib import Path
+
+        return os.environ.get("INHERITED"), os.environ.get("MINE"), Path.cwd()
+
+    @pipe.chore(num_tasks=2)
+    def ranks():
+        import os
+
+        return os.environ["MATENSEMBLE_TASK_RANK"], os.environ["MATENSEMBLE_NUM_TASKS"]
+
+    bare = Resources(inherit_env=False, env={"PATH": os.environ["PATH"]})
+    alone = pipe.exec("env", resources=bare)
+    looked, ranked = look(), ranks()
+    pipe.submit(**LOCAL)
+    results = pipe.results()
+    inherited, mine, cwd = looked.result()
+    assert (inherited, mine) == ("yes", "1")
+    assert cwd == results.run.chore_dir(looked.chore_id)
+    assert ranked.result() == ("0", "2")
+    assert "INHERITED" not in str(results[alone.chore_id])
+    metadata = json.loads(results.run.chore_file(looked.chore_id, "metadata.json").read_text())
+    assert metadata["environment_names"] == ["MINE"]
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_nobody_else_can_read_a_run_directory(pipe):
+    @pipe.chore
+    def one():
+        print("out")
+        return 1
+
+    one()
+    pipe.exec(["sh", "-c", "echo $0; cat in", one()], inputs={"in": "x"})
+    old = os.umask(0)
+    try:
+        pipe.submit(**LOCAL)
+        run = pipe.results().run
+    finally:
+        os.umask(old)
+    modes = {
+        str(path.relative_to(run.root)): oct(path.stat().st_mode & 0o077)
+        for path in [run.root, *run.root.rglob("*")]
+    }
+    assert {name: mode for name, mode in modes.items() if mode != "0o0"} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_second_start_is_refused(pipe):
+    pipe.exec("true")
+    run_dir = pipe.save()
+    FluxManager(run_dir, RunOptions(**LOCAL)).run()
+    with pytest.raises(RunDirectoryError, match="was started before"):
+        FluxManager(run_dir, RunOptions(**LOCAL))
+
+
+def test_what_cannot_start_leaves_no_trace_of_a_start(pipe, monkeypatch):
+    pipe.exec("true")
+    run_dir = pipe.save()
+    monkeypatch.setenv("MATENSEMBLE_EXECUTOR", "slurm")
+    with pytest.raises(UnknownExecutorError, match="slurm"):
+        FluxManager(run_dir).run()
+    assert not (Path(run_dir) / "journal.jsonl").exists()
+    assert not logging.getLogger("matensemble").handlers
+
+
+def test_another_python_is_refused_before_anything_runs(pipe):
+    pipe.exec("true")
+    path = Path(pipe.save()) / "workflow.json"
+    manifest = json.loads(path.read_text())
+    manifest["versions"]["python"] = "3.4"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(IncompatibleEnvironmentError, match=r"3\.4"):
+        FluxManager(path.parent)
+
+
+def test_a_strategy_must_be_one(pipe):
+    pipe.exec("true")
+    with pytest.raises(InvalidOptionError, match="processing_strategy"):
+        FluxManager(pipe.save(), RunOptions(processing_strategy="fast"))
+
+
+def test_fail_fast_and_the_log(pipe):
+    pipe.exec("false", name="a")
+    pipe.exec("true", name="b", nice=1, cores_per_task=4)
+    run_dir = pipe.save()
+    executor = FakeExecutor(
+        script=lambda request: __import__(
+            "matensemble.runtime.testing", fromlist=["Outcome"]
+        ).Outcome(1)
+    )
+    results = FluxManager(run_dir, RunOptions(fail_fast=True), executor=executor).run()
+    assert results["chore-b-0002"].reason == "cancelled"
+    log = (Path(run_dir) / "matensemble_workflow.log").read_text()
+    assert "chore-a-0001 failed: nonzero_exit" in log
+    assert "the run has failed" in log
+
+
+def test_interrupt_from_another_thread(pipe):
+    pipe.exec("true", name="a")
+    executor = FakeExecutor()
+    manager = FluxManager(pipe.save(), executor=executor)
+    future = manager.start()
+    executor.wait_running("chore-a-0001")
+    manager.interrupt("the user said so")
+    with pytest.raises(RunInterruptedError, match="the user said so"):
+        future.result(timeout=10)
+
+
+def test_the_choice_of_executor(monkeypatch):
+    logger = logging.getLogger("matensemble.test")
+
+    def choose(environ=None, **options):
+        return select_executor(
+            RunOptions(**options), run_name="r", logger=logger, environ=environ or {}
+        ).name
+
+    assert choose(executor="local") == "local"
+    assert choose({"MATENSEMBLE_EXECUTOR": "local"}) == "local"
+    assert choose({"MATENSEMBLE_EXECUTOR": "flux"}, executor="local") == "local"
+    assert choose({"MATENSEMBLE_EXECUTOR": "flux"}) == "flux"
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_an_interpreter_that_reaches_the_end_of_its_script_waits(tmp_path):
+    script = tmp_path / "script.py"
+    (tmp_path / "helper.py").write_text("def shout(x):\n    return x.upper()\n")
+    script.write_text(
+        "from matensemble.pipeline import Pipeline\n"
+        "import helper\n"
+        f"pipe = Pipeline({str(tmp_path)!r})\n"
+        "@pipe.chore\n"
+        "def late(x):\n"
+        "    return helper.shout(x)\n"
+        "late('end')\n"
+        "pipe.submit(executor='local')\n"
+    )
+    subprocess.run([sys.executable, script], check=True, cwd="/", timeout=60)
+    (run_dir,) = tmp_path.glob("matensemble_workflow-*")
+    assert Results.read(run_dir)["chore-late-0001"] == "END"
