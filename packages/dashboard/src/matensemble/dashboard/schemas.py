@@ -12,7 +12,10 @@ from matensemble.model import RunState
 
 
 class _StatusPart(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
+    # Defaults are for files of an older version; in an answer no field is missing.
+    model_config = ConfigDict(
+        extra="allow", frozen=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class CountsResponse(_StatusPart):

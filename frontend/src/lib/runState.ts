@@ -1,0 +1,30 @@
+/** What the states of a run are called, and which of them are final. */
+import type { RunState } from "../api/client";
+
+export type Tone = "active" | "good" | "bad" | "caution" | "quiet";
+
+interface Presentation {
+  word: string;
+  tone: Tone;
+  /** Whether no driver works on such a run any more. */
+  isTerminal: boolean;
+}
+
+const PRESENTATIONS: Record<RunState, Presentation> = {
+  running: { word: "Running", tone: "active", isTerminal: false },
+  paused: { word: "Paused", tone: "caution", isTerminal: false },
+  draining: { word: "Draining", tone: "caution", isTerminal: false },
+  degraded: { word: "Degraded", tone: "caution", isTerminal: false },
+  interrupted: { word: "Interrupted", tone: "caution", isTerminal: true },
+  completed: { word: "Completed", tone: "good", isTerminal: true },
+  failed: { word: "Failed", tone: "bad", isTerminal: true },
+  cancelled: { word: "Cancelled", tone: "quiet", isTerminal: true },
+};
+
+export function presentState(state: RunState): Presentation {
+  return PRESENTATIONS[state];
+}
+
+export function isTerminal(state: RunState): boolean {
+  return PRESENTATIONS[state].isTerminal;
+}
