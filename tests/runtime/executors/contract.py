@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -122,9 +123,16 @@ class Session:
 
 
 def read_line(fifo: Path) -> str:
-    """Return what a process writes into a named pipe; waits for it."""
-    with fifo.open() as stream:
-        return stream.readline().strip()
+    """Return the line that a process writes into a named pipe; waits for it."""
+    pipe = os.open(fifo, os.O_RDWR)  # for reading alone, this would wait without a limit
+    line = b""
+    try:
+        while not line.endswith(b"\n"):
+            assert select.select([pipe], [], [], TIMEOUT)[0], f"nobody writes to {fifo}"
+            line += os.read(pipe, 1)
+    finally:
+        os.close(pipe)
+    return line.decode().strip()
 
 
 def make_fifo(directory: Path, name: str = "ready") -> Path:
@@ -137,8 +145,6 @@ def make_fifo(directory: Path, name: str = "ready") -> Path:
 def wait_gone(pid: int) -> None:
     """Wait until a process has ended; a zombie that waits for its parent has."""
     if hasattr(os, "pidfd_open"):
-        import select
-
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:

@@ -151,7 +151,7 @@ def test_a_python_that_does_not_start(
 def test_each_chore_has_its_own_cores(opened: Opener) -> None:
     session = opened(cores=2)
     fifo = make_fifo(session.directory)
-    show = f"import json, os; open({str(fifo)!r}, 'w').write(json.dumps({{{CORES}}}))"
+    show = f"import json, os; open({str(fifo)!r}, 'w').write(json.dumps({{{CORES}}}) + chr(10))"
     session.submit(sys.executable, "-c", f"{show}\nimport time; time.sleep(600)")
     first = json.loads(read_line(fifo))["cores"]
     session.run(sys.executable, "-c", SHOW % CORES, chore_id="b")
@@ -237,7 +237,9 @@ def test_a_machine_without_gpus_gets_no_variables(opened: Opener) -> None:
 
 
 def test_mpi_goes_through_the_mpiexec_of_the_chore(opened: Opener, tmp_path: Path) -> None:
-    program(tmp_path / "bin", "mpiexec", '#!/bin/sh\nprintf "starter %s\\n" "$*"\nshift 2\nexec "$@"\n')
+    program(
+        tmp_path / "bin", "mpiexec", '#!/bin/sh\nprintf "starter %s\\n" "$*"\nshift 2\nexec "$@"\n'
+    )
     session = opened(cores=2)
     env = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     facts = (

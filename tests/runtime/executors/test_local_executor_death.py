@@ -68,7 +68,7 @@ def test_the_driver_is_killed(tmp_path: Path, fork_lives_on: bool) -> None:
     body += submit_line("b", STUBBORN.format(fifo=fifos[1]))
     body += submit_line("c", f"sleep 600 & echo $$ $! > '{fifos[2]}'; wait")
     if fork_lives_on:  # it holds the driver's end of the launcher's socket
-        body += f"if not os.fork(): open({str(fifos[3])!r}, 'w').write(str(os.getpid())); "
+        body += f"if not os.fork(): open({str(fifos[3])!r}, 'w').write(f'{{os.getpid()}}\\n'); "
         body += "signal.pause()\n"
     body += "signal.pause()\n"
     with start_driver(tmp_path, body) as driver:
@@ -195,9 +195,12 @@ def test_the_grace_is_for_the_program_not_its_shell(session: Session) -> None:
     """The shell around a program ends at TERM at once; the program may write its checkpoint."""
     fifo, go = make_fifo(session.directory), make_fifo(session.directory, "go")
     child = (
-        "import signal\n"
-        f"signal.signal(signal.SIGTERM, lambda *_: (open({str(go)!r}).read(), print('saved')))\n"
-        f"open({str(fifo)!r}, 'w').write('0')\n"
+        "import signal, sys\n"
+        "def save(*_):\n"
+        f"    open({str(go)!r}).read()\n"
+        "    sys.exit(print('saved'))\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        f"open({str(fifo)!r}, 'w').write('0\\n')\n"
         "signal.pause()\n"
     )
     session.submit("sh", "-c", f'{sys.executable} -c "$CHILD" & wait', env={"CHILD": child})
