@@ -24,6 +24,7 @@ from matensemble.errors import InvalidOptionError, RunDirectoryError
 from matensemble.protocols import RunOptions
 from matensemble.results import Results
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
+from matensemble.runtime.dashboard_process import DashboardProcess
 from matensemble.runtime.engine import Engine, Inbox
 from matensemble.runtime.executors.base import Executor
 from matensemble.runtime.executors.selection import select_executor
@@ -149,6 +150,9 @@ class FluxManager:
         """Connect everything; what must be undone is put on the stack, in reverse order."""
         run, options = self.run_dir, self._options
         stack.callback(_remove_handler, _add_handler(run))
+        if options.dashboard:
+            dashboard = DashboardProcess(run, options.dashboard, LOGGER)
+            stack.callback(dashboard.close)
         executor = self._executor or select_executor(
             self._with_choice_of_pipeline(), run_name=run.root.name, logger=LOGGER
         )

@@ -268,6 +268,17 @@ class RuntimeMissingError(MatEnsembleError, RuntimeError):
         )
 
 
+class DashboardMissingError(MatEnsembleError, RuntimeError):
+    """A run was to be shown in the browser, but the dashboard is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "dashboard=True needs the package matensemble-dashboard in this environment: "
+            "pip install matensemble-dashboard. It may also be installed elsewhere and pointed at "
+            "the run directory: `matensemble dashboard DIR`"
+        )
+
+
 class MissingExtraError(MatEnsembleError, ImportError):
     """Something optional was asked for whose library is not installed."""
 

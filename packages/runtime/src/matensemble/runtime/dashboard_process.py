@@ -1,0 +1,100 @@
+"""Serve the dashboard of a run from a process of its own, for as long as the run lives.
+
+Owns that process. The dashboard is another distribution and is never imported here: the handshake
+is described in its module `matensemble.dashboard.serve`. Called by the manager.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, TextIO
+
+from matensemble.errors import DashboardMissingError, InvalidOptionError
+from matensemble.workdir import RunDir
+
+_OPTIONS = ("host", "port")
+
+
+class DashboardProcess:
+    """A running dashboard.
+
+    Parameters
+    ----------
+    run
+        What it shows.
+    options
+        ``host`` and ``port``; True means the defaults.
+    logger
+        Receives the address, without its token.
+    terminal
+        Receives the link, with its token, and the tunnel to type.
+
+    Raises
+    ------
+    DashboardMissingError
+        If `matensemble-dashboard` is not installed.
+    InvalidOptionError
+        If an option is unknown.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        options: Mapping[str, Any] | bool,
+        logger: logging.Logger,
+        terminal: TextIO | None = None,
+    ) -> None:
+        command = _command(run, {} if isinstance(options, bool) else options)
+        self._logger = logger
+        self._terminal = terminal or sys.stderr
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for the run; its end closes the dashboard
+            text=True,
+        )
+        # It takes a second to start and a few to end, and the run waits for neither.
+        self._attendant = threading.Thread(target=self._attend, daemon=True)
+        self._attendant.start()
+
+    def _attend(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            self._announce(lines.readline())
+        self._process.wait()
+
+    def _announce(self, line: str) -> None:
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = {"error": "it ended without a word; its messages are on stderr"}
+        if "error" in answer:
+            self._logger.warning("the dashboard cannot be served: %s", answer["error"])
+            return
+        self._logger.info("dashboard: %s", answer["url"].partition("#")[0])
+        print(f"Dashboard: {answer['url']}\n  tunnel: {answer['ssh']}", file=self._terminal)
+
+    def close(self) -> None:
+        """Let it go: it serves a moment longer, so that open pages see how the run ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+
+def _command(run: RunDir, options: Mapping[str, Any]) -> list[str]:
+    for name in options:
+        if name not in _OPTIONS:
+            raise InvalidOptionError("dashboard", dict(options), f"options {', '.join(_OPTIONS)}")
+    if find_spec("matensemble.dashboard") is None:
+        raise DashboardMissingError
+    command = [sys.executable, "-P", "-m", "matensemble.dashboard.serve"]
+    command += ["--run-dir", str(run.root), "--exit-with-stdin"]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    return command
