@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from matensemble import wire, workdir
 from matensemble.chore import Chore, chore_id_order
@@ -20,7 +20,6 @@ from matensemble.references import Gather
 from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.preview import PREVIEW_MAX_BYTES, preview
 from matensemble.runtime.scheduler.instructions import Submit
-from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.workflow import Workflow
 
 CHORE_ID_VARIABLE = "MATENSEMBLE_CHORE_ID"
@@ -29,6 +28,32 @@ ATTEMPT_VARIABLE = "MATENSEMBLE_ATTEMPT"
 SCRIPT_DIR_VARIABLE = "MATENSEMBLE_SCRIPT_DIR"
 
 METADATA_FORMAT = 1
+
+
+class Standing(Protocol):
+    """A chore and where it stands, as far as its dependents ask."""
+
+    @property
+    def chore(self) -> Chore:
+        """The chore."""
+
+    @property
+    def state(self) -> ChoreState:
+        """Where it stands."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended."""
+
+
+class Graph(Protocol):
+    """Where the chores of a run stand; `SchedulerState` is one."""
+
+    def entry(self, chore_id: str) -> Standing:
+        """Return a chore and where it stands; raises KeyError for an unknown id."""
+
+    def members(self, group: str) -> Sequence[Standing]:
+        """Return the chores of a group."""
 
 
 class Launcher:
@@ -44,9 +69,7 @@ class Launcher:
         Directory appended to the workers' import path; None appends none.
     """
 
-    def __init__(
-        self, workflow: Workflow, state: SchedulerState, script_dir: Path | None = None
-    ) -> None:
+    def __init__(self, workflow: Workflow, state: Graph, script_dir: Path | None = None) -> None:
         self._workflow = workflow
         self._run = workflow.run
         self._root = str(workflow.run.root)

@@ -319,7 +319,7 @@ class _Driver:
         try:
             jobspec = self._encoder.encode(request)
             for path in (request.stdout_path, request.stderr_path):
-                _make_empty(path)
+                make_empty(path)
             future = self._flux.job.submit_async(self._handle, jobspec, novalidate=True)
         except ValueError as error:
             self._emit(self._table.refuse(job, Reason.SUBMIT_ERROR, str(error)))
@@ -389,7 +389,7 @@ def _task_status(eventlog: str) -> int | None:
     return None
 
 
-def _make_empty(path: Path) -> None:
+def make_empty(path: Path) -> None:
     """Create or truncate a file for its owner alone; Flux would let everyone read it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, workdir.FILE_MODE)
     os.close(descriptor)

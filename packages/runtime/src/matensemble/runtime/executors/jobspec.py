@@ -91,6 +91,11 @@ class JobspecEncoder:
         text = json.dumps(self._document(request), separators=(",", ":"))
         return f"{text.removesuffix('{}}}}')}{self._environment(request)}}}}}}}"
 
+    def document(self, request: LaunchRequest) -> dict[str, Any]:
+        """Return the jobspec of a request as an object; raises as `encode`."""
+        document: dict[str, Any] = json.loads(self.encode(request))
+        return document
+
     def _document(self, request: LaunchRequest) -> dict[str, Any]:
         """Return the jobspec, its (empty) environment last."""
         resources = request.resources

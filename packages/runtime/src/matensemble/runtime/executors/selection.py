@@ -15,7 +15,6 @@ from matensemble.protocols import EXECUTORS, RunOptions
 from matensemble.runtime.executors import flux
 from matensemble.runtime.executors.base import Executor
 from matensemble.runtime.executors.flux_executor import FluxExecutor
-from matensemble.runtime.executors.flux_executor import FluxExecutor
 from matensemble.runtime.executors.local import LocalExecutor
 
 EXECUTOR_VARIABLE = "MATENSEMBLE_EXECUTOR"
