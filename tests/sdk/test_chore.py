@@ -50,6 +50,7 @@ CHORES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(CHORES)
 def test_header_round_trip_ignores_unknown_keys(chore):
     header = json.loads(json.dumps(chore.to_header()))

@@ -22,6 +22,7 @@ def dags(draw, max_size=12):
     return draw(st.permutations(rows))
 
 
+@pytest.mark.slow
 @given(dags())
 def test_order_is_topological_and_stable(rows):
     graph, order = dag.build_graph(rows)
@@ -36,6 +37,7 @@ def test_order_is_topological_and_stable(rows):
     assert set(graph.edges) == {(u, chore_id) for chore_id, up in rows for u in up}
 
 
+@pytest.mark.slow
 @given(dags())
 def test_generations_and_descendants(rows):
     graph, _ = dag.build_graph(rows)
@@ -57,6 +59,7 @@ def test_unknown_reference_names_both():
     assert (info.value.chore_id, info.value.missing) == ("b", "x")
 
 
+@pytest.mark.slow
 @given(dags(), st.randoms(use_true_random=False), st.integers(1, 5))
 def test_cycle_is_a_closed_walk_along_edges(rows, rng, length):
     ring = [f"r{i}" for i in range(length)]
@@ -72,6 +75,7 @@ def test_cycle_is_a_closed_walk_along_edges(rows, rng, length):
     assert all(a in upstream[b] for a, b in itertools.pairwise(walk))
 
 
+@pytest.mark.slow
 def test_deep_chain_needs_no_recursion():
     rows = [(f"c{i}", [f"c{i - 1}"] if i else []) for i in range(20_000)]
     random.Random(1).shuffle(rows)
@@ -103,6 +107,7 @@ def stages_by_definition(graph, members, gathers):
     return {node: stage(node) for node in graph}
 
 
+@pytest.mark.slow
 @given(dags(), st.data())
 def test_stages_equal_their_definition(rows, data):
     ids = [chore_id for chore_id, _ in rows]

@@ -80,6 +80,7 @@ def find(value):
     return set()
 
 
+@pytest.mark.slow
 @given(NESTED)
 def test_freeze_finds_and_thaw_replaces_the_same(value):
     data, deps = wire.freeze(value)
@@ -92,6 +93,7 @@ def test_freeze_finds_and_thaw_replaces_the_same(value):
     assert type(thawed) is type(expected)
 
 
+@pytest.mark.slow
 @given(NESTED)
 def test_no_chore_id_stands_in_frozen_arguments(value):
     data, deps = wire.freeze((value, OutputReference("chore-secret-0001")))

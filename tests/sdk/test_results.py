@@ -162,6 +162,7 @@ def test_reading_a_finished_run(run):
     assert results["chore-a-0006"].reason == "cancelled"
 
 
+@pytest.mark.slow
 def test_reading_at_every_prefix_of_the_journal(run):
     journal(run, *HISTORY)
     content = run.journal_path.read_bytes()

@@ -24,7 +24,7 @@ def find_culprit(value: object) -> str:
     path, culprit = _descend(value, "", set(), budget, 0)
     kind = type(culprit).__name__
     article = "an" if kind[:1].lower() in "aeiou" else "a"
-    return f"{path.lstrip('.')}, {article} {kind}" if path else f"{article} {kind}"
+    return f"{path.lstrip('. ')}, {article} {kind}" if path else f"{article} {kind}"
 
 
 def _descend(
@@ -66,7 +66,10 @@ def _parts(value: Any) -> Iterator[tuple[str, object]]:
             if name in value.__globals__:
                 yield f" global {name!r}", value.__globals__[name]
         yield from ((f" default {i}", d) for i, d in enumerate(value.__defaults__ or ()))
-    else:
+    elif isinstance(wrapped := getattr(value, "__wrapped__", None), FunctionType):
+        yield "", wrapped  # a decorated function travels as the plain one
+    elif type(value).__reduce__ is object.__reduce__:
+        # One that reduces itself does not pickle its attributes, so they are not to blame.
         yield from ((f".{k}", v) for k, v in list(getattr(value, "__dict__", {}).items()))
 
 

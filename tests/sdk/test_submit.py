@@ -1,0 +1,223 @@
+"""Submitting: what the runtime is handed, what is waited for, what is refused."""
+
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from matensemble import protocols, wire
+from matensemble.errors import (
+    ChoreFailedError,
+    EmptyPipelineError,
+    InvalidOptionError,
+    NotSubmittedError,
+    PipelineSubmittedError,
+    RunInterruptedError,
+    RuntimeMissingError,
+    UnknownExecutorError,
+)
+from matensemble.model import ChoreState, Reason
+from matensemble.pipeline import Pipeline
+from matensemble.protocols import RunOptions
+from matensemble.results import COMPLETED, Outcome, Results
+from matensemble.status import RecordKind, encode_journal_record
+from matensemble.workflow import Workflow
+
+
+class FakeRuntime:
+    def __init__(self):
+        self.submitted = []
+        self.future = Future()
+
+    def submit(self, run_dir, options):
+        self.submitted.append((run_dir, options))
+        return self.future
+
+    def finish(self, failed=()):
+        """Pretend that every chore returned its own id."""
+        workflow = Workflow.read(self.submitted[-1][0])
+        chores = {c.id: c for c in workflow.chores()}
+        for chore_id in chores.keys() - set(failed):
+            workflow.run.chore_dir(chore_id).mkdir()
+            path = workflow.run.chore_file(chore_id, "result.pickle")
+            wire.write_result(path, wire.dumps({"id": chore_id}), 1)
+        outcomes = {
+            c: Outcome(ChoreState.FAILED, Reason.SIGNAL, -9) if c in failed else COMPLETED
+            for c in chores
+        }
+        self.future.set_result(Results(workflow.run, chores, outcomes))
+
+
+class FakeEntryPoint:
+    def __init__(self, name, runtime):
+        self.name = name
+        self.runtime = runtime
+
+    def load(self):
+        return self.runtime
+
+
+@pytest.fixture
+def runtime(monkeypatch):
+    runtime = FakeRuntime()
+    points = [FakeEntryPoint("another", None), FakeEntryPoint("default", runtime)]
+    monkeypatch.setattr(protocols, "entry_points", lambda group: points)
+    return runtime
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    pipe = Pipeline(tmp_path)
+    pipe.chore(step)
+    return pipe
+
+
+def step(x):
+    return x
+
+
+def test_submit_returns_at_once_and_hands_over_the_options(pipe, runtime):
+    pipe.call("step", 1)
+    future = pipe.submit(0.5, 2.0, executor="local", cores=2, fail_fast=True)
+    assert future is runtime.future
+    ((run_dir, options),) = runtime.submitted
+    assert run_dir == pipe.run_dir
+    assert (
+        options
+        == RunOptions(
+            buffer_time=0.5,
+            log_delay=2.0,
+            executor="local",
+            cores=2,
+            fail_fast=True,
+            script_dir=Path.cwd(),  # pytest runs with -m or as a program: see session
+        )
+        or options.script_dir.is_dir()
+    )
+
+
+def test_submit_spells_every_option(pipe):
+    import inspect
+
+    spelled = set(inspect.signature(Pipeline.submit).parameters) - {"self"}
+    decided_elsewhere = {"script_dir", "reserve_broker_node"}
+    assert spelled == set(RunOptions.__dataclass_fields__) - decided_elsewhere
+
+
+def test_results_and_references(pipe, runtime):
+    first, second = pipe.call("step", 1), pipe.call("step", 2)
+    everything = pipe.gather("step")
+    pipe.submit()
+    with pytest.raises(TimeoutError):
+        pipe.results(timeout=0)
+    with pytest.raises(TimeoutError):
+        first.result(timeout=0)
+    runtime.finish(failed=[second.chore_id])
+    assert pipe.results()[first.chore_id] == {"id": first.chore_id}
+    assert first.result() == {"id": first.chore_id}
+    assert first["id"].result() == first.chore_id
+    assert everything.result() == [{"id": first.chore_id}]
+    assert isinstance(pipe.results()[second.chore_id], ChoreFailedError)
+    with pytest.raises(ChoreFailedError, match="signal"):
+        second.result()
+
+
+def test_an_interrupted_run_keeps_what_completed(pipe, runtime):
+    first, second = pipe.call("step", 1), pipe.call("step", 2)
+    run_dir = pipe.save()
+    pipe.submit()
+    runtime.finish()
+    runtime.future = None
+    pipe._future = Future()
+    pipe._future.set_exception(RunInterruptedError(str(run_dir), "SIGTERM"))
+    line = encode_journal_record(1, 1, 0, 0, RecordKind.COMPLETED, first.chore_id, 1, {"x": 0})
+    (run_dir / "journal.jsonl").write_bytes(line)
+    assert first.result() == {"id": first.chore_id}
+    with pytest.raises(RunInterruptedError):
+        second.result()
+    with pytest.raises(RunInterruptedError):
+        pipe.results()
+
+
+def test_before_submitting_there_is_nothing_to_read(pipe):
+    reference = pipe.call("step", 1)
+    with pytest.raises(NotSubmittedError, match="chore-step-0001"):
+        reference.result()
+    with pytest.raises(NotSubmittedError):
+        pipe.results()
+
+
+def test_submitting_or_recording_again(pipe, runtime):
+    pipe.call("step", 1)
+    pipe.submit()
+    for again in (pipe.submit, lambda: pipe.call("step", 2)):
+        with pytest.raises(PipelineSubmittedError):
+            again()
+
+
+def test_a_saved_or_loaded_pipeline_is_submitted_from_its_directory(pipe, runtime):
+    pipe.call("step", 1)
+    root = pipe.save()
+    pipe.submit()
+    Pipeline.load(root).submit()
+    assert [run_dir for run_dir, _ in runtime.submitted] == [root, root]
+
+
+def test_what_is_wrong_is_found_before_anything_is_written(pipe, runtime, tmp_path):
+    with pytest.raises(EmptyPipelineError):
+        pipe.submit()
+    pipe.call("step", 1)
+    with pytest.raises(UnknownExecutorError, match="slurm"):
+        pipe.submit(executor="slurm")
+    with pytest.raises(InvalidOptionError):
+        pipe.submit(buffer_time=0)
+    assert list(tmp_path.iterdir()) == []
+    assert runtime.submitted == []
+
+
+def test_no_runtime_says_what_to_install(pipe, monkeypatch, tmp_path):
+    monkeypatch.setattr(protocols, "entry_points", lambda group: [])
+    pipe.call("step", 1)
+    with pytest.raises(RuntimeMissingError, match="pip install matensemble-runtime"):
+        pipe.submit()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_block_waits_but_never_submits(runtime, tmp_path):
+    with Pipeline(tmp_path) as pipe:
+        pipe.chore(step)(1)
+    assert runtime.submitted == []
+    with Pipeline(tmp_path) as pipe:
+        pipe.chore(step)(1)
+        pipe.submit()
+        runtime.finish()
+    with pytest.raises(RunInterruptedError), Pipeline(tmp_path) as pipe:
+        pipe.chore(step)(1)
+        runtime.future = Future()
+        pipe.submit()
+        runtime.future.set_exception(RunInterruptedError("/run", "SIGINT"))
+
+
+def test_a_block_that_raises_does_not_wait(runtime, tmp_path):
+    with pytest.raises(ZeroDivisionError), Pipeline(tmp_path) as pipe:
+        pipe.chore(step)(1)
+        pipe.submit()  # its future never ends
+        _ = 1 / 0
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [
+        {"cores": 0},
+        {"gpus": -1},
+        {"cores": True},
+        {"log_delay": -1},
+        {"log_delay": float("nan")},
+        {"adaptive": 1},
+        {"progress": None},
+    ],
+)
+def test_impossible_options(keywords):
+    with pytest.raises(InvalidOptionError) as info:
+        RunOptions(**keywords)
+    assert info.value.option in keywords
