@@ -274,3 +274,36 @@ def test_an_interpreter_that_reaches_the_end_of_its_script_waits(tmp_path):
     subprocess.run([sys.executable, script], check=True, cwd="/", timeout=60)
     (run_dir,) = tmp_path.glob("matensemble_workflow-*")
     assert Results.read(run_dir)["chore-late-0001"] == "END"
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_result_is_there_as_soon_as_its_chore_has_ended(pipe, tmp_path):
+    gate = tmp_path / "gate"
+
+    @pipe.chore
+    def quick():
+        return "early"
+
+    early = quick()
+    pipe.exec(["sh", "-c", f"until test -e {gate}; do sleep 0.02; done"], name="long")
+    future = pipe.submit(**LOCAL)
+    assert early.result(timeout=30) == "early"
+    assert not future.done()
+    with pytest.raises(TimeoutError):
+        pipe.results(timeout=0)
+    gate.touch()
+    future.result(timeout=30)
+    assert early.result(timeout=0) == "early"
+
+
+def test_who_waits_for_a_chore_learns_that_the_run_ended_before(pipe):
+    ref = pipe.exec("true", name="a")
+    executor = FakeExecutor()
+    manager = FluxManager(pipe.save(), executor=executor)
+    future = manager.start()
+    executor.wait_running(ref.chore_id)
+    answer = future.when_ended(ref.chore_id)
+    manager.interrupt("SIGTERM")
+    with pytest.raises(RunInterruptedError):
+        answer.result(timeout=10)

@@ -1,6 +1,5 @@
 """Submitting: what the runtime is handed, what is waited for, what is refused."""
 
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from matensemble.errors import (
 )
 from matensemble.model import ChoreState, Reason
 from matensemble.pipeline import Pipeline
-from matensemble.protocols import RunOptions
+from matensemble.protocols import RunFuture, RunOptions
 from matensemble.results import COMPLETED, Outcome, Results
 from matensemble.status import RecordKind, encode_journal_record
 from matensemble.workflow import Workflow
@@ -27,7 +26,7 @@ from matensemble.workflow import Workflow
 class FakeRuntime:
     def __init__(self):
         self.submitted = []
-        self.future = Future()
+        self.future = RunFuture(lambda chore_id, answer: None)
 
     def submit(self, run_dir, options):
         self.submitted.append((run_dir, options))
@@ -128,7 +127,7 @@ def test_an_interrupted_run_keeps_what_completed(pipe, runtime):
     pipe.submit()
     runtime.finish()
     runtime.future = None
-    pipe._future = Future()
+    pipe._future = RunFuture(lambda chore_id, answer: None)
     pipe._future.set_exception(RunInterruptedError(str(run_dir), "SIGTERM"))
     line = encode_journal_record(1, 1, 0, 0, RecordKind.COMPLETED, first.chore_id, 1, {"x": 0})
     (run_dir / "journal.jsonl").write_bytes(line)
@@ -193,7 +192,7 @@ def test_the_block_waits_but_never_submits(runtime, tmp_path):
         runtime.finish()
     with pytest.raises(RunInterruptedError), Pipeline(tmp_path) as pipe:
         pipe.chore(step)(1)
-        runtime.future = Future()
+        runtime.future = RunFuture(lambda chore_id, answer: None)
         pipe.submit()
         runtime.future.set_exception(RunInterruptedError("/run", "SIGINT"))
 

@@ -11,21 +11,18 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping
-from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 from matensemble import workdir
 from matensemble.errors import InvalidOptionError, RunDirectoryError
-from matensemble.protocols import RunOptions
+from matensemble.protocols import RunFuture, RunOptions
 from matensemble.results import Results
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.dashboard_process import DashboardProcess
-from matensemble.runtime.engine import Engine, Inbox
+from matensemble.runtime.engine import Engine, Inbox, OutcomeAsked
 from matensemble.runtime.executors.base import Executor
 from matensemble.runtime.executors.selection import select_executor
 from matensemble.runtime.journal import FileJournal
@@ -109,7 +106,7 @@ class FluxManager:
             engine = self._open(stack)
             return self._drive(engine)
 
-    def start(self) -> Future[Mapping[str, Any]]:
+    def start(self) -> RunFuture:
         """Run in a thread of its own; return at once with the future of `run`.
 
         The thread is no daemon: an interpreter that reaches the end of its script waits for it.
@@ -119,7 +116,7 @@ class FluxManager:
         ExecutorUnavailableError
             As `run`.
         """
-        future: Future[Mapping[str, Any]] = Future()
+        future = RunFuture(lambda chore_id, answer: self._inbox.put(OutcomeAsked(chore_id, answer)))
         future.set_running_or_notify_cancel()
         stack = ExitStack()
         try:
@@ -236,7 +233,7 @@ class FluxManager:
 class Runtime:
     """What the entry point `matensemble.runtimes` names."""
 
-    def submit(self, run_dir: Path, options: RunOptions) -> Future[Mapping[str, Any]]:
+    def submit(self, run_dir: Path, options: RunOptions) -> RunFuture:
         """Start a saved run in the background; see `matensemble.protocols.Runtime`."""
         return FluxManager(run_dir, options).start()
 

@@ -26,7 +26,7 @@ from matensemble.errors import (
     RunInterruptedError,
 )
 from matensemble.installation import check_installation
-from matensemble.protocols import RunOptions, find_runtime
+from matensemble.protocols import RunFuture, RunOptions, find_runtime
 from matensemble.recording import Recording
 from matensemble.references import Gather
 from matensemble.results import Results
@@ -91,7 +91,7 @@ class Pipeline(Recording):
         self.reserve_broker_node = reserve_broker_node
         self.name = name
         self._saved: Workflow | None = None
-        self._future: Future[Results] | None = None
+        self._future: RunFuture | None = None
 
     def _check_open(self, action: str) -> None:
         if self._saved is not None:
@@ -304,15 +304,16 @@ class Pipeline(Recording):
         """Return the result of a chore or a gather; `OutputReference.result` calls this."""
         if self._future is None:
             raise NotSubmittedError(f"the result of {dependency}")
+        if isinstance(dependency, Gather):
+            return self._future.result(timeout).gather(dependency.name)
+        chore_id = cast(str, dependency)
         try:
-            results = self._future.result(timeout)
+            results = self._future.when_ended(chore_id).result(timeout)
         except RunInterruptedError:
             results = Results.read(cast(Workflow, self._saved).run)
-            if not isinstance(dependency, str) or dependency not in results:
+            if chore_id not in results:
                 raise
-        if isinstance(dependency, Gather):
-            return results.gather(dependency.name)
-        value = results[cast(str, dependency)]
+        value = results[chore_id]
         if isinstance(value, ChoreFailedError):
             raise value
         return value

@@ -5,7 +5,7 @@ Owns the settings of a run, validated when they are made, because both sides of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -84,10 +84,45 @@ class RunOptions:
                 raise InvalidOptionError(name, getattr(self, name), "True or False")
 
 
+class RunFuture(Future["Results"]):
+    """Future of a whole run, which also tells when a single chore has ended.
+
+    Parameters
+    ----------
+    ask
+        Called with a chore id and the future to answer when that chore ends; from any thread.
+    """
+
+    def __init__(self, ask: Callable[[str, Future[Results]], None]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def when_ended(self, chore_id: str) -> Future[Results]:
+        """Return the future of one chore: results that hold at least its own.
+
+        Its exception is that of the run, where the run ends before the chore does.
+        """
+        answer: Future[Results] = Future()
+        self._ask(chore_id, answer)
+        self.add_done_callback(lambda run: _answer_late(run, chore_id, answer))
+        return answer
+
+
+def _answer_late(run: Future[Results], chore_id: str, answer: Future[Results]) -> None:
+    """Answer for a driver that has gone; it answers on the thread that ends the run, or never."""
+    if answer.done():
+        return
+    error = run.exception()
+    if error is None:
+        answer.set_result(run.result())
+    else:
+        answer.set_exception(error)
+
+
 class Runtime(Protocol):
     """A runtime, as the entry point `matensemble.runtimes` names it."""
 
-    def submit(self, run_dir: Path, options: RunOptions) -> Future[Results]:
+    def submit(self, run_dir: Path, options: RunOptions) -> RunFuture:
         """Start a saved run in the background and return at once.
 
         Returns

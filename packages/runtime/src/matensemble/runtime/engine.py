@@ -16,16 +16,19 @@ when completions are settled and when starts are considered; it reaches the engi
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Future
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from matensemble.chore import Chore, ChoreSpec
 from matensemble.errors import FormatError, RunFailedError, RunInterruptedError
 from matensemble.model import ChoreState, OutputReference, Reason, RunState
+from matensemble.results import Results
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.executors.base import Executor, ExecutorLost, JobEnded
 from matensemble.runtime.journal import Journal
 from matensemble.runtime.launch import Launcher
+from matensemble.runtime.outcomes import result_of
 from matensemble.runtime.recorder import Recorder
 from matensemble.runtime.scheduler.events import (
     ChoreAdded,
@@ -55,7 +58,16 @@ MAX_IDLE_ROUNDS = 20
 _PASSIVE = (ChoreSubmitted, ChoreStarted)
 """Facts that cannot let anything start."""
 
-InboxEvent = Event | JobEnded | ExecutorLost
+
+class OutcomeAsked(NamedTuple):
+    """Somebody waits for one chore."""
+
+    chore_id: str
+    answer: Future[Results]
+    """Set when the chore has ended; never, where the run ends before."""
+
+
+InboxEvent = Event | JobEnded | ExecutorLost | OutcomeAsked
 Inbox = SimpleQueue[InboxEvent]
 
 
@@ -120,6 +132,7 @@ class Engine:
         self._clock = clock
         self._run_state = RunState.RUNNING
         self._detail = ""
+        self._asked: dict[str, list[Future[Results]]] = {}
         self._unsettled: dict[tuple[str, int], list[ResourcesFreed]] = {}
         self._next_sync = clock.monotonic() + SYNC_INTERVAL_SECONDS
         self._interrupt_deadline = float("inf")
@@ -242,6 +255,10 @@ class Engine:
             self._unsettled[event.chore_id, event.attempt] = []
             ended.append(event)
             return False
+        if isinstance(event, OutcomeAsked):
+            self._asked.setdefault(event.chore_id, []).append(event.answer)
+            self._answer(event.chore_id)
+            return False
         if isinstance(event, ExecutorLost):
             raise RunFailedError(
                 str(self.workflow.run.root),
@@ -326,6 +343,8 @@ class Engine:
             for instruction in self.state.handle(event):
                 if type(instruction) is Record:
                     self._journal.append(instruction)
+                    if instruction.chore_id is not None and instruction.chore_id in self._asked:
+                        self._answer(instruction.chore_id)
                 else:
                     orders.append(instruction)  # type: ignore[arg-type]
         if not orders:
@@ -339,6 +358,14 @@ class Engine:
             else:
                 self._executor.cancel(order.chore_id, order.attempt)
         return num_submitted
+
+    def _answer(self, chore_id: str) -> None:
+        """Answer who waits for a chore, if it has ended."""
+        if chore_id not in self.state or not self.state.entry(chore_id).state.is_terminal:
+            return
+        results = result_of(self.workflow.run, self.state.entry(chore_id))
+        for answer in self._asked.pop(chore_id):
+            answer.set_result(results)
 
     def _submit(self, order: Submit) -> None:
         chore: Chore = order.chore

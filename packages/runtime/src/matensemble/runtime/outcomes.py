@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from matensemble.chore import Chore
 from matensemble.model import ChoreState
 from matensemble.results import COMPLETED, Outcome, Results
+from matensemble.runtime.scheduler.entry import Entry
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.workdir import RunDir
 
@@ -36,9 +37,7 @@ class _Outcomes(Mapping[str, Outcome]):
         entry = self._state.entry(chore_id)
         if not entry.state.is_terminal:
             raise KeyError(chore_id)
-        if entry.state is ChoreState.COMPLETED and not entry.exit_code:
-            return COMPLETED
-        return Outcome(entry.state, entry.reason, entry.exit_code, entry.root, entry.detail)
+        return _outcome(entry)
 
     def __iter__(self) -> Iterator[str]:
         return (entry.chore.id for entry in self._state if entry.state.is_terminal)
@@ -50,3 +49,15 @@ class _Outcomes(Mapping[str, Outcome]):
 def results_of(run: RunDir, state: SchedulerState) -> Results:
     """Return the results of every chore that has ended."""
     return Results(run, _Chores(state), _Outcomes(state))
+
+
+def result_of(run: RunDir, entry: Entry) -> Results:
+    """Return the results of one chore that has ended; they share nothing with the state."""
+    chore = entry.chore
+    return Results(run, {chore.id: chore}, {chore.id: _outcome(entry)})
+
+
+def _outcome(entry: Entry) -> Outcome:
+    if entry.state is ChoreState.COMPLETED and not entry.exit_code:
+        return COMPLETED
+    return Outcome(entry.state, entry.reason, entry.exit_code, entry.root, entry.detail)
