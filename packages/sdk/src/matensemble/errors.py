@@ -337,11 +337,13 @@ class ChoreFailedError(MatEnsembleError, RuntimeError):
     upstream
         For ``"dependency_failed"``: the chore whose failure is the root of this one.
     detail
-        One line: the exception and its message, the missing program, the shape asked for …
+        One line: the exception and its message, the missing program, the shape asked for …;
+        for ``"dependency_failed"`` the reason of the root and its detail.
     traceback
-        The remote traceback of a Python chore, or None.
+        The remote traceback of a Python chore (there: of the root), or None.
     directory
-        Where the chore's stdout, stderr and records are, or None where it never started.
+        Where the chore's (there: the root's) stdout, stderr and records are, or None where it
+        never started.
     """
 
     def __init__(

@@ -134,6 +134,17 @@ class Results(Mapping[str, Any]):
         # Ids of one group differ in their number only, which widens past 9999.
         return sorted(ids, key=lambda chore_id: (len(chore_id), chore_id))
 
+    def failures(self) -> list[ChoreFailedError]:
+        """Return the errors of all chores that failed by themselves. O(number of chores).
+
+        Chores that were skipped because one of these failed are not among them.
+        """
+        return [
+            self._failure(self._chores[chore_id], outcome)
+            for chore_id, outcome in self._outcomes.items()
+            if outcome.state is ChoreState.FAILED
+        ]
+
     def gather(self, name: str) -> list[Any]:
         """Return all completed results of a group, in order of their ids."""
         return [self[chore_id] for chore_id in self.group(name)]
@@ -148,6 +159,8 @@ class Results(Mapping[str, Any]):
         )
 
     def _failure(self, chore: Chore, outcome: Outcome) -> ChoreFailedError:
+        if outcome.upstream is not None and outcome.upstream in self._outcomes:
+            return self._skipped(chore, outcome.upstream)
         directory = self.run.chore_dir(chore.id)
         remote = _read_error(directory / workdir.ERROR)
         detail = outcome.detail
@@ -161,6 +174,19 @@ class Results(Mapping[str, Any]):
             detail=detail,
             traceback=remote.get("traceback"),
             directory=str(directory) if directory.is_dir() else None,
+        )
+
+    def _skipped(self, chore: Chore, upstream: str) -> ChoreFailedError:
+        """Return the failure of a chore that never started, with what befell its root."""
+        root = self._failure(self._chores[upstream], self._outcomes[upstream])
+        code = "" if root.exit_code is None else f" (exit code {root.exit_code})"
+        return ChoreFailedError(
+            chore.id,
+            Reason.DEPENDENCY_FAILED.value,
+            upstream=upstream,
+            detail=f"{root.reason}{code}" + (f": {root.detail}" if root.detail else ""),
+            traceback=root.traceback,
+            directory=root.directory,
         )
 
 
