@@ -90,7 +90,25 @@ def test_failures_are_values_with_their_facts(run):
     assert failed.directory == str(directory)
     skipped = results["chore-a-0005"]
     assert (skipped.reason, skipped.upstream) == ("dependency_failed", "chore-a-0003")
-    assert skipped.directory is None
+
+
+def test_a_skipped_chore_says_what_befell_its_root(run):
+    run.chore_dir("chore-a-0003").mkdir()
+    run.chore_file("chore-a-0003", "error.json").write_text(
+        json.dumps({"type": "ValueError", "message": "no", "traceback": "Traceback …\n"})
+    )
+    skipped = Results(run, CHORES, OUTCOMES)["chore-a-0005"]
+    assert str(skipped).splitlines()[0] == (
+        "chore-a-0005: dependency_failed (root: chore-a-0003): "
+        "exception (exit code 1): ValueError: no"
+    )
+    assert (skipped.exit_code, skipped.traceback) == (None, "Traceback …\n")
+    assert skipped.directory == str(run.chore_dir("chore-a-0003"))
+
+
+def test_failures_are_the_roots_only(run):
+    results = Results(run, CHORES, OUTCOMES)
+    assert [error.chore_id for error in results.failures()] == ["chore-a-0003"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '"x"'])
