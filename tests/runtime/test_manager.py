@@ -119,6 +119,10 @@ def test_every_failure_has_its_reason_and_the_rest_goes_on(pipe, tmp_path):
     assert found == reasons
     assert results[downstream.chore_id].reason == "dependency_failed"
     assert results[downstream.chore_id].upstream == "chore-first-0017"
+    with pytest.raises(
+        ChoreFailedError, match=r"root: chore-first-0017\): nonzero_exit \(exit code 1"
+    ):
+        downstream.result()
     assert good.result() == "fine"
     with pytest.raises(ChoreFailedError, match="ValueError: no"):
         next(iter(reasons)).result()

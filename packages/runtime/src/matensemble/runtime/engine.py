@@ -363,7 +363,7 @@ class Engine:
         """Answer who waits for a chore, if it has ended."""
         if chore_id not in self.state or not self.state.entry(chore_id).state.is_terminal:
             return
-        results = result_of(self.workflow.run, self.state.entry(chore_id))
+        results = result_of(self.workflow.run, self.state, chore_id)
         for answer in self._asked.pop(chore_id):
             answer.set_result(results)
 

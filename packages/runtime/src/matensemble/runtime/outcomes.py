@@ -51,10 +51,21 @@ def results_of(run: RunDir, state: SchedulerState) -> Results:
     return Results(run, _Chores(state), _Outcomes(state))
 
 
-def result_of(run: RunDir, entry: Entry) -> Results:
-    """Return the results of one chore that has ended; they share nothing with the state."""
-    chore = entry.chore
-    return Results(run, {chore.id: chore}, {chore.id: _outcome(entry)})
+def result_of(run: RunDir, state: SchedulerState, chore_id: str) -> Results:
+    """Return the results of one chore that has ended, and of the root of its failure.
+
+    They share nothing with the state.
+
+    Raises
+    ------
+    KeyError
+        If there is none of this id.
+    """
+    entries = [state.entry(chore_id)]
+    if entries[0].root is not None:
+        entries.append(state.entry(entries[0].root))
+    chores = {entry.chore.id: entry.chore for entry in entries}
+    return Results(run, chores, {entry.chore.id: _outcome(entry) for entry in entries})
 
 
 def _outcome(entry: Entry) -> Outcome:
