@@ -175,7 +175,7 @@ class FluxManager:
             log_delay=options.log_delay,
             logger=LOGGER,
             clock=self._clock,
-            listeners=self._listeners,
+            listeners=(*self._listeners, *self._open_display(stack)),
         )
         return Engine(
             self.workflow,
@@ -208,6 +208,16 @@ class FluxManager:
             self._options, reserve_broker_node=self.workflow.manifest.reserve_broker_node
         )
 
+    def _open_display(self, stack: ExitStack) -> tuple[Listener, ...]:
+        """Start the display of progress where it is wanted; it closes before the executor does."""
+        if not self._options.progress:
+            return ()
+        from matensemble.runtime.progress import open_display
+
+        display = open_display(self._options.log_delay)
+        stack.callback(display.close)
+        return (display,)
+
     def _start_journal(self, executor: Executor, allocation: Allocation) -> FileJournal:
         try:
             journal = FileJournal(self.run_dir.journal_path, clock=self._clock)
@@ -232,6 +242,10 @@ class FluxManager:
 
 class Runtime:
     """What the entry point `matensemble.runtimes` names."""
+
+    def run(self, run_dir: Path, options: RunOptions) -> Results:
+        """Run a saved run on the calling thread; see `matensemble.protocols.Runtime`."""
+        return FluxManager(run_dir, options).run()
 
     def submit(self, run_dir: Path, options: RunOptions) -> RunFuture:
         """Start a saved run in the background; see `matensemble.protocols.Runtime`."""

@@ -122,6 +122,17 @@ def _answer_late(run: Future[Results], chore_id: str, answer: Future[Results]) -
 class Runtime(Protocol):
     """A runtime, as the entry point `matensemble.runtimes` names it."""
 
+    def run(self, run_dir: Path, options: RunOptions) -> Results:
+        """Run a saved run to its end on the calling thread and return its results.
+
+        Raises
+        ------
+        RunInterruptedError, RunFailedError
+            If it ended before its chores did.
+        MatEnsembleError
+            As `submit`.
+        """
+
     def submit(self, run_dir: Path, options: RunOptions) -> RunFuture:
         """Start a saved run in the background and return at once.
 
