@@ -325,13 +325,38 @@ def test_directories_and_files_that_cannot_be_used(opened: Opener, tmp_path: Pat
     assert session.run("true", chore_id="c").exit_code == 0
 
 
+@pytest.mark.slow
 def test_arguments_that_no_program_can_receive(opened: Opener) -> None:
     session = opened()
-    for chore_id, argument in (("a", "nul\0"), ("b", "x" * 10_000_000)):
+    for chore_id, argument in (("a", "nul\0"), ("b", "x" * 10_000_000), ("d", "\ud800")):
         ended = session.run("true", argument, chore_id=chore_id)
         assert ended.reason is Reason.SUBMIT_ERROR
         assert ended.detail
+    ended = session.run("true", chore_id="e", env={"HALF": "\ud800"})
+    assert ended.reason is Reason.SUBMIT_ERROR
     assert session.run("true", chore_id="c").exit_code == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="needs prlimit")
+def test_a_machine_out_of_open_files(opened: Opener) -> None:
+    import resource
+
+    session = opened(cores=4)
+    session.run("sh", "-c", "echo $PPID")
+    launcher = int(session.text())
+    used = {int(entry.name) for entry in Path(f"/proc/{launcher}/fd").iterdir()}
+    first_free = min(set(range(len(used) + 1)) - used)
+    limits = resource.prlimit(launcher, resource.RLIMIT_NOFILE)
+    resource.prlimit(launcher, resource.RLIMIT_NOFILE, (first_free, limits[1]))
+    ended = session.run("true", chore_id="b")
+    assert ended.reason is Reason.IO_ERROR
+    assert ended.detail.endswith("Too many open files")
+    resource.prlimit(launcher, resource.RLIMIT_NOFILE, limits)
+    assert session.run("true", chore_id="c").exit_code == 0
+
+
+def test_a_duration_of_years(opened: Opener) -> None:
+    assert opened().run("true", duration="10000d").exit_code == 0
 
 
 def test_text_that_is_no_utf8(opened: Opener) -> None:

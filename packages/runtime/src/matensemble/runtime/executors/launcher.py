@@ -41,6 +41,7 @@ from typing import Any
 JOB_VARIABLE = "MATENSEMBLE_JOBID"
 ORPHAN_GRACE_SECONDS = 1.0  # between TERM and KILL where the driver is gone and nobody waits
 SWEEP_INTERVAL_SECONDS = 0.02  # between two looks for killed processes that are not our children
+LONGEST_SELECT_SECONDS = 86_400.0  # epoll takes no more than 24 days
 SWEEP_LIMIT_SECONDS = 5.0  # at the end of the launcher; only the kernel can hold them up so long
 PR_SET_CHILD_SUBREAPER = 36
 NO_PROGRAM = (
@@ -79,7 +80,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of the launche
 class Attempt:
     """The processes of one attempt. Each task leads a process group of its own."""
 
-    __slots__ = ("cause", "codes", "deadline", "groups", "job", "leaders")
+    __slots__ = ("cause", "codes", "deadline", "detail", "groups", "job", "leaders")
 
     def __init__(self, job: str, duration: float | None) -> None:
         self.job = job
@@ -87,6 +88,7 @@ class Attempt:
         self.groups: set[int] = set()  # that may have members
         self.codes: list[int] = []
         self.cause: str | None = None  # why we end it
+        self.detail = ""
         # When to act next: duration over, grace over, or another look for what was killed.
         self.deadline = None if duration is None else monotonic() + duration
 
@@ -153,7 +155,9 @@ class Launcher:
         deadlines = [a.deadline for a in self._attempts.values() if a.deadline is not None]
         if self._give_up_at is not None:
             deadlines.append(self._give_up_at)
-        timeout = max(0.0, min(deadlines) - monotonic()) if deadlines else None
+        timeout = None
+        if deadlines:
+            timeout = min(max(0.0, min(deadlines) - monotonic()), LONGEST_SELECT_SECONDS)
         for key, events in self._selector.select(timeout):
             if key.data == self._receive and not events & selectors.EVENT_READ:
                 continue  # it can be written to; the flush below does
@@ -235,15 +239,18 @@ class Launcher:
         try:
             self._spawn(attempt, message)
         except Refusal as refusal:
-            self._signal(attempt, signal.SIGKILL)  # tasks that did start
-            self._report("ended", attempt.job, None, refusal.reason, refusal.detail)
-            return
+            attempt.cause, attempt.detail = refusal.reason, refusal.detail
+        except ValueError as error:  # NUL, '=' in a name, half a surrogate pair
+            attempt.cause, attempt.detail = "submit_error", f"cannot be started: {error}"
         finally:
             os.chdir("/")  # keep no directory of a run busy
             if self._own_cores is not None and message["tasks"][0]["cores"]:
                 os.sched_setaffinity(0, self._own_cores)
         self._attempts[attempt.job] = attempt
-        self._report("started", attempt.job)
+        if attempt.cause is None:
+            self._report("started", attempt.job)
+        else:
+            self._act(attempt)  # some tasks may have started
 
     def _spawn(self, attempt: Attempt, message: dict[str, Any]) -> None:
         argv: list[str] = message["argv"]
@@ -279,8 +286,6 @@ class Launcher:
                 self._by_leader[pid] = attempt
         except OSError as error:
             raise refusal_of(program, error) from error
-        except ValueError as error:  # a NUL in an argument, '=' in the name of a variable
-            raise Refusal("submit_error", f"cannot be started: {error}") from error
         finally:
             for stream in streams:
                 os.close(stream)
@@ -351,7 +356,7 @@ class Launcher:
 
     def _finish(self, attempt: Attempt) -> None:
         del self._attempts[attempt.job]
-        self._report("ended", attempt.job, attempt.exit_code, attempt.cause, "")
+        self._report("ended", attempt.job, attempt.exit_code, attempt.cause, attempt.detail)
 
     def _signal(self, attempt: Attempt, number: int) -> bool:
         """Signal every process of an attempt; return whether there is one (0 only looks)."""
