@@ -78,7 +78,16 @@ def test_a_program_that_is_not_there(campaign):
     outcome = campaign.run(PROG)
     assert (outcome.exit_code, outcome.error["exit_code"]) == (127, 127)
     assert outcome.error["reason"] == "executable_not_found"
-    assert "'no-such-lammps' cannot be executed" in outcome.error["message"]
+    assert outcome.error["message"].startswith("no program 'no-such-lammps' in PATH=/")
+    assert "frozen os" not in outcome.error["traceback"]
+
+
+def test_a_path_that_does_not_exist(campaign):
+    campaign.exec(["./no-such-lammps"], {"in": "x"})
+    outcome = campaign.run(PROG)
+    assert outcome.exit_code == 127
+    message = "the program './no-such-lammps' cannot be executed: No such file or directory"
+    assert outcome.error["message"] == message
 
 
 def test_a_program_that_may_not_be_executed(campaign):

@@ -113,8 +113,14 @@ def describe(reason: str, error: BaseException) -> str:
         what = f"the module {missing!r}" if missing else "what is named here"
         return f"{message}: the environment that runs the chore ({sys.prefix}) lacks {what}"
     if reason == "executable_not_found" and isinstance(error, OSError):
-        return f"the program {error.filename!r} cannot be executed: {error.strerror}"
+        return _describe_program(error)
     return message
+
+
+def _describe_program(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and "/" not in error.filename:
+        return f"no program {error.filename!r} in PATH={os.environ.get('PATH', os.defpath)}"
+    return f"the program {error.filename!r} cannot be executed: {error.strerror}"
 
 
 def format_traceback(stage: str, error: BaseException) -> str:
@@ -127,7 +133,9 @@ def format_traceback(stage: str, error: BaseException) -> str:
         import traceback
 
         shown = traceback.TracebackException.from_exception(error)
-        if stage != "call" or not all(_is_own(frame.filename) for frame in shown.stack):
+        if stage == "execute":
+            shown.stack.clear()  # where `os` looked for the program
+        elif stage != "call" or not all(_is_own(frame.filename) for frame in shown.stack):
             _strip(shown)
         text = "".join(shown.format())
     except Exception as failed:  # the report must not be lost to what a foreign exception does
