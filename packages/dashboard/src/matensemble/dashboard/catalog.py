@@ -131,10 +131,13 @@ def _read_bounded(run_dir: Path) -> bytes | None:
         raise
     finally:
         os.close(directory)
-    with os.fdopen(file, "rb") as stream:
+    try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise FormatError(path, "is not a regular file, so it is not opened")
-        data = stream.read(MAX_STATUS_BYTES + 1)
+        with os.fdopen(file, "rb", closefd=False) as stream:
+            data = stream.read(MAX_STATUS_BYTES + 1)
+    finally:
+        os.close(file)
     if len(data) > MAX_STATUS_BYTES:
         raise FormatError(path, f"is larger than {MAX_STATUS_BYTES} bytes, which no status is")
     return data

@@ -98,7 +98,7 @@ class Dashboard:
 
     def run(self) -> None:
         """Serve until `stop` is called or Ctrl-C is pressed; on the main thread."""
-        with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
+        with self._socket, contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
             self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
@@ -192,10 +192,10 @@ def _configure(app: object) -> uvicorn.Config:
     )
 
 
-def _follow_stdin(dashboard: Dashboard) -> None:
-    """Stop the dashboard some time after standard input has closed."""
+def _follow(pipe: int, dashboard: Dashboard) -> None:
+    """Stop the dashboard some time after the other end of a pipe has closed."""
     # Not sys.stdin: a thread inside its lock would make the interpreter's exit fail.
-    while os.read(0, 4096):
+    while os.read(pipe, 4096):
         pass
     timer = threading.Timer(LINGER_SECONDS, dashboard.stop)
     timer.daemon = True
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps({"error": str(error)}), flush=True)
         return 1
     if given.exit_with_stdin:
-        threading.Thread(target=_follow_stdin, args=(dashboard,), daemon=True).start()
+        threading.Thread(target=_follow, args=(0, dashboard), daemon=True).start()
     address = dashboard.address
     line = json.dumps({"url": address.url, "port": address.port, "ssh": address.ssh})
     print(line, flush=True)
