@@ -439,7 +439,7 @@ def test_a_failed_mpi_rank_ends_the_others(campaign, tmp_path):
         raise ValueError("one of two")
 
     campaign.add(fail, record={"num_tasks": 2})
-    outcome = campaign.run(env={"PMI_RANK": "1", "MATENSEMBLE_SCRIPT_DIR": str(tmp_path)})
+    outcome = campaign.run(env={"PMI_RANK": "1", "PYTHONPATH": str(tmp_path)})  # hides a real one
     assert outcome.exit_code == 41
     assert outcome.error["message"] == "one of two"
 
