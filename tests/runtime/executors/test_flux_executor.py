@@ -33,8 +33,9 @@ FAKE_GPUS = tuple(
     f"--conf=fake-resources.{setting}"
     for setting in ("nnodes=2", "cores-per-node=8", "gpus-per-node=4")
 )
-FAKE_THOUSAND = tuple(
-    f"--conf=fake-resources.{setting}" for setting in ("nnodes=1000", "cores-per-node=64")
+FAKE_THOUSAND = (
+    *("--conf=fake-resources.nnodes=1000", "--conf=fake-resources.cores-per-node=64"),
+    '--conf=resource.exclude="0"',  # where the start line is ours: faster than a constraint a job
 )
 MOCK = {"exec": {"test": {"run_duration": "0.01s"}}}
 
@@ -183,6 +184,18 @@ def test_a_code_above_128_is_no_signal(open_session: OpenSession) -> None:
     session = open_session(ONE)
     assert session.run("sh", "-c", "exit 134").exit_code == 134
     assert session.run("sh", "-c", "kill -ABRT $$", chore_id="b").exit_code == -signal.SIGABRT
+
+
+def test_lost_node(open_session: OpenSession, tmp_path: Path) -> None:
+    session = open_session(("--test-size=3", "-Slog-stderr-level=0"))
+    fifo = make_fifo(tmp_path)
+    session.submit(
+        "sh", "-c", f"flux getattr broker.pid > '{fifo}'; exec sleep 600", avoid=frozenset({0})
+    )
+    os.kill(int(read_line(fifo)), signal.SIGKILL)
+    session.wait_for(ResourcesFreed)
+    ended = session.wait_for(JobEnded)
+    assert ended.reason is Reason.NODE_FAILURE, ended
 
 
 def test_a_job_that_somebody_else_cancels(open_session: OpenSession, start_flux: StartFlux) -> None:
