@@ -10,14 +10,16 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import threading
+import traceback
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
 from matensemble import workdir
-from matensemble.errors import InvalidOptionError, RunDirectoryError
+from matensemble.errors import InvalidOptionError, MatEnsembleError, RunDirectoryError
 from matensemble.protocols import RunFuture, RunOptions
 from matensemble.results import Results
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
@@ -131,6 +133,8 @@ class FluxManager:
                     results = self._drive(engine)
             except BaseException as error:
                 future.set_exception(error)
+                if not threading.main_thread().is_alive():
+                    _tell_unasked(error)
             else:
                 future.set_result(results)
 
@@ -253,6 +257,14 @@ class Runtime:
 
 
 RUNTIME = Runtime()
+
+
+def _tell_unasked(error: BaseException) -> None:
+    """Print the end of a run whose script has ended: nobody will ask its future any more."""
+    if isinstance(error, MatEnsembleError):
+        print(f"matensemble: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
 
 
 def _check_not_started(run: workdir.RunDir) -> None:

@@ -7,10 +7,13 @@ executor).
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -37,6 +40,7 @@ class SignalGuard:
         self._previous: dict[int, Any] = {}
         self._is_over = False
         self._num_interrupts = 0
+        self._deadly: int | None = None
 
     def install(self) -> None:
         """Install the handlers; does nothing off the main thread."""
@@ -47,10 +51,16 @@ class SignalGuard:
                 self._previous[number] = signal.signal(number, self._handle)
 
     def release(self) -> None:
-        """Put the handlers back: now on the main thread, elsewhere when a signal comes."""
+        """Put the handlers back: now on the main thread, elsewhere when a signal comes.
+
+        Where a signal was taken and the script has ended meanwhile, nobody is left who could turn
+        the error into an exit code: then the interpreter, at its end, dies of that signal.
+        """
         self._is_over = True
         if threading.current_thread() is threading.main_thread():
             self._restore()
+        elif self._deadly is not None and not threading.main_thread().is_alive():
+            atexit.register(_die_of, self._deadly)
 
     def _restore(self) -> None:
         for number, previous in self._previous.items():
@@ -70,3 +80,16 @@ class SignalGuard:
         self._on_interrupt(signal.Signals(number).name)
         if callable(previous) and previous is not signal.default_int_handler:
             previous(number, frame)
+        else:
+            self._deadly = number
+
+
+def _die_of(number: int) -> None:
+    """End the process by a signal, as it would have without us, after all else that is due."""
+    atexit.unregister(_die_of)
+    atexit._run_exitfuncs()  # registered last, this one came first
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
