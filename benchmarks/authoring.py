@@ -1,9 +1,10 @@
 """S4: what it costs to record, check and save a chore, in time and in memory.
 
 Run: ``python benchmarks/authoring.py [--small N] [--large N] [--rounds N]``. Each measurement runs
-in a process of its own. Times are given in µs a chore and as a ratio to a floor of the same run:
-pickling the same arguments and adding the same nodes and edges to a networkx graph. Memory is the
-peak of all Python allocations, beyond the arguments themselves, which go to a file.
+in a process of its own. Times are CPU time, since machines are shared, in µs a chore and as a ratio
+to a floor of the same run: pickling the same arguments and adding the same nodes and edges to a
+networkx graph. Memory is the peak of all Python allocations, beyond the arguments themselves,
+which go to a file.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ def measure_here(what: str, shape: str, num_chores: int, in_memory: bool) -> flo
         gc.collect()
         if in_memory:
             tracemalloc.start()
-        start = time.perf_counter()
+        start = time.process_time()
         work(shape, num_chores, basedir)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         total = tracemalloc.get_traced_memory()[1] if in_memory else seconds
         return total / num_chores
     finally:

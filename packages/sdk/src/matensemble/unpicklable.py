@@ -68,7 +68,7 @@ def _parts(value: Any) -> Iterator[tuple[str, object]]:
         yield from ((f" default {i}", d) for i, d in enumerate(value.__defaults__ or ()))
     elif isinstance(wrapped := getattr(value, "__wrapped__", None), FunctionType):
         yield "", wrapped  # a decorated function travels as the plain one
-    elif type(value).__reduce__ is object.__reduce__:
+    elif getattr(type(value), "__reduce__", None) is object.__reduce__:
         # One that reduces itself does not pickle its attributes, so they are not to blame.
         yield from ((f".{k}", v) for k, v in list(getattr(value, "__dict__", {}).items()))
 
