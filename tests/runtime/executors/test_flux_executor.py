@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -230,6 +231,34 @@ def test_cancel_of_what_waits_at_flux(open_session: OpenSession) -> None:
     session.wait_for(ResourcesFreed, chore_id="b")
     ended = session.wait_for(JobEnded, chore_id="b")
     assert (ended.exit_code, ended.reason) == (None, Reason.CANCELLED)
+
+
+def test_cancel_before_flux_has_given_an_id(open_session: OpenSession) -> None:
+    session = open_session(ONE)
+    for number in range(30):
+        session.submit("sleep", "600", chore_id=str(number))
+        if number % 2:  # two at a time, so that some are on their way when they are cancelled
+            session.executor.cancel(str(number - 1), 1)
+            session.executor.cancel(str(number), 1)
+    for number in range(30):
+        session.wait_for(ResourcesFreed, chore_id=str(number))
+        assert session.wait_for(JobEnded, chore_id=str(number)).reason is Reason.CANCELLED
+
+
+def test_nothing_stays_open(open_session: OpenSession, start_flux: StartFlux) -> None:
+    start_flux(*ONE)
+
+    def count() -> int:
+        gc.collect()
+        return len(os.listdir("/dev/fd"))  # noqa: PTH208
+
+    open_session(ONE).executor.close()
+    before = count()
+    for number in range(3):
+        session = open_session(ONE)
+        session.submit("sleep", "600", chore_id=str(number))
+        session.executor.close()
+    assert count() == before
 
 
 # --- obstacles --------------------------------------------------------------------------------

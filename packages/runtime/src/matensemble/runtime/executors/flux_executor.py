@@ -12,6 +12,7 @@ protocol in `base`.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -211,6 +212,8 @@ class _Driver:
         self._waiting: deque[tuple[LaunchRequest, Job]] = deque()
         self._unanswered = 0
         self._is_closing = False
+        self._is_leaving = False
+        self._watchers: list[Any] = []
         self._opened: Future[Allocation]
         self._allocation: Allocation
 
@@ -228,7 +231,7 @@ class _Driver:
             if not opened.done():
                 opened.set_exception(error)
         finally:
-            self._mailbox.close()
+            self._release()
         if opened.exception() is None and not self._is_closing:
             LOGGER.error("the Flux instance is lost: %s", problem)
             self._post(ExecutorLost(f"the Flux instance does not answer any more ({problem})"))
@@ -254,15 +257,23 @@ class _Driver:
             format_jobid=lambda jobid: str(flux.job.JobID(jobid).f58plain),
             ask_signal=self._ask_signal,
         )
-        self._watcher = self._handle.fd_watcher_create(
+        wake = self._handle.fd_watcher_create(
             self._mailbox.reader, self._on_wake, flux.constants.FLUX_POLLIN
         )
-        self._watcher.start()
+        self._watchers.append(wake.start())
         request = {"full": False, "allow": dict.fromkeys(JOURNAL_EVENTS, 1)}
         self._journal = self._handle.rpc(
             "job-manager.events-journal", request, 0, flux.constants.FLUX_RPC_STREAMING
         )
         self._journal.then(self._on_journal)
+
+    def _release(self) -> None:
+        """Let go of the handle, which a watcher or a pending future would keep open."""
+        for watcher in self._watchers:
+            watcher.stop()
+            watcher.destroy()
+        self._watchers.clear()
+        self._mailbox.close()
 
     # --- orders ---------------------------------------------------------------------------------
 
@@ -292,18 +303,28 @@ class _Driver:
         for job in self._table:
             self.cancel(job.key)
         self._pump()
-        self._deadline = self._handle.timer_watcher_create(CLOSE_SECONDS, self._stop)
-        self._deadline.start()
-        self._stop_when_done()
+        deadline = self._handle.timer_watcher_create(CLOSE_SECONDS, self._give_up)
+        self._watchers.append(deadline.start())
+        self._leave_when_done()
 
-    def _stop(self, *_: Any) -> None:
+    def _give_up(self, *_: Any) -> None:
         if len(self._table):
             LOGGER.warning("%d jobs are left for Flux to end", len(self._table))
-        self._handle.reactor_stop()
+        self._leave()
 
-    def _stop_when_done(self) -> None:
+    def _leave_when_done(self) -> None:
         if self._is_closing and not len(self._table):
-            self._stop()
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._is_leaving:
+            self._is_leaving = True
+            self._handle.rpc(  # the stream ends with ENODATA, and the reactor with it
+                "job-manager.events-journal-cancel",
+                {"matchtag": self._journal.pimpl.get_matchtag()},
+                0,
+                self._flux.constants.FLUX_RPC_NORESPONSE,
+            )
 
     # --- submission -----------------------------------------------------------------------------
 
@@ -350,20 +371,29 @@ class _Driver:
     # --- what Flux tells ------------------------------------------------------------------------
 
     def _on_journal(self, future: Any) -> None:
-        message = future.get()
+        try:
+            message = future.get()
+        except OSError as error:
+            if not (self._is_closing and error.errno == errno.ENODATA):
+                raise
+            self._handle.reactor_stop()
+            return
         future.reset()
         if message["id"] == -1:  # the past is told; from here on everything is new
             if not self._opened.done():
                 self._opened.set_result(self._allocation)
             return
         for event in message["events"]:
-            events = self._table.apply(message["id"], event, message)
-            self._emit(events)
+            self._emit(self._table.apply(message["id"], event, message))
+            if event["name"] == "submit":
+                job = self._table.find(message["id"])
+                if job is not None and job.is_cancelled:  # before Flux had given it an id
+                    self._cancel_job(job)
 
     def _emit(self, events: list[ExecutorEvent]) -> None:
         for event in events:
             self._post(event)
-        self._stop_when_done()
+        self._leave_when_done()
 
     def _ask_signal(self, job: Job) -> None:
         """Ask how the task of a job itself ended: the job's own status hides signals."""

@@ -101,6 +101,10 @@ class JobTable:
         """Return the job of an attempt, None when it is over or was never here."""
         return self._by_key.get(key)
 
+    def find(self, jobid: int) -> Job | None:
+        """Return a job by the id that Flux gave it, None for those of others."""
+        return self._by_jobid.get(jobid)
+
     def add(self, request: LaunchRequest) -> Job:
         """Remember an attempt that will be submitted."""
         job = Job((request.chore_id, request.attempt), request.resources.duration)
