@@ -175,8 +175,9 @@ def set_up(group: str) -> Path:
     if flux:
         binding = "flux-python==" + flux[0]
         say(f"found Flux {flux[0]}; installing {binding}")
-        if not succeeds(*pip, binding, "--editable", "packages/runtime[flux]"):
-            say(binding + " cannot be installed for this Python; going on without Flux")
+        command = [*pip, binding, "--editable", "packages/runtime[flux]"]
+        if subprocess.call([str(word) for word in command], cwd=str(ROOT)) != 0:
+            say(f"{binding} cannot be installed here; going on without Flux")
     stamp.write_text(digest.hexdigest())
     return python
 
@@ -210,8 +211,9 @@ def npm(*arguments: str) -> None:
 
 
 def example(arguments: list) -> None:
-    """Run the example study: equations of state of seven metals."""
-    run(set_up("examples"), "examples/eos.py", *arguments, env=activated())
+    """Run the example study, equations of state of seven metals, in the current directory."""
+    python = set_up("examples")
+    run(python, ROOT / "examples/eos.py", *arguments, cwd=Path.cwd(), env=activated())
 
 
 def test(arguments: list) -> None:
