@@ -97,7 +97,7 @@ def encode_journal_record(
 
     Chore ids are slugs, so they need no escaping.
     """
-    line = f'{{"s":{sequence},"e":{epoch},"t":{wall:.2f},"m":{monotonic:.4f},"k":"{kind.value}"'
+    line = f'{{"s":{sequence},"e":{epoch},"t":{wall:.2f},"m":{monotonic:.4f},"k":"{kind}"'
     if chore_id is not None:
         line += f',"c":"{chore_id}"'
     if attempt > 1:

@@ -255,24 +255,27 @@ class Engine:
             self._unsettled[event.chore_id, event.attempt] = []
             ended.append(event)
             return False
-        if isinstance(event, OutcomeAsked):
-            self._asked.setdefault(event.chore_id, []).append(event.answer)
-            self._answer(event.chore_id)
-            return False
-        if isinstance(event, ExecutorLost):
-            raise RunFailedError(
-                str(self.workflow.run.root),
-                f"the {self._executor.name} executor is gone: {event.problem}",
-            )
         if isinstance(event, ResourcesFreed):
             held_back = self._unsettled.get((event.chore_id, event.attempt))
             if held_back is not None:  # its end is not settled yet, and comes first
                 held_back.append(event)
                 return False
-        if isinstance(event, InterruptRequested):
+        elif isinstance(event, _PASSIVE):
+            self._handle(event)
+            return False
+        elif isinstance(event, OutcomeAsked):
+            self._asked.setdefault(event.chore_id, []).append(event.answer)
+            self._answer(event.chore_id)
+            return False
+        elif isinstance(event, ExecutorLost):
+            raise RunFailedError(
+                str(self.workflow.run.root),
+                f"the {self._executor.name} executor is gone: {event.problem}",
+            )
+        elif isinstance(event, InterruptRequested):
             self._begin_interrupt(event)
         self._handle(event)
-        return not isinstance(event, _PASSIVE)
+        return True
 
     def _begin_interrupt(self, event: InterruptRequested) -> None:
         if self.state.phase is Phase.INTERRUPTING:

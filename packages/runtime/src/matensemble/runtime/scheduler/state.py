@@ -57,10 +57,11 @@ from matensemble.status import MAX_ROOT_FAILURES, Counts, RecordKind, RootFailur
 
 HISTORY_LENGTH = 1000
 
-_OUTCOME_RECORD = {
+_END_RECORDS = {
     COMPLETED: RecordKind.COMPLETED,
     FAILED: RecordKind.FAILED,
     CANCELLED: RecordKind.CANCELLED,
+    SKIPPED: RecordKind.SKIPPED,
 }
 
 
@@ -73,7 +74,7 @@ class SchedulerState:
         self.ledger = Ledger(Allocation(()))
         self.root_failures: list[RootFailure] = []
         self.num_root_failures = 0
-        self.history: deque[Transition] = deque(maxlen=HISTORY_LENGTH)
+        self._history: deque[tuple[str, ChoreState, ChoreState, str]] = deque(maxlen=HISTORY_LENGTH)
         self._entries: dict[str, Entry] = {}
         self._ready: ReadyQueue[Entry] = ReadyQueue()
         self._groups: dict[str, list[Entry]] = {}
@@ -143,6 +144,11 @@ class SchedulerState:
         return {name: _counts(counts) for name, counts in self._counts.items()}
 
     @property
+    def history(self) -> list[Transition]:
+        """The latest changes of state, oldest first; at most `HISTORY_LENGTH`."""
+        return [Transition(*change) for change in self._history]
+
+    @property
     def waiter(self) -> Entry | None:
         """The first ready chore, in order, that did not fit when starts were last considered."""
         return self._waiter
@@ -200,7 +206,11 @@ class SchedulerState:
     def _on_starts(self, _: ev.StartsConsidered) -> None:
         if self.phase is not Phase.STARTING:
             return
-        self._release_gathers()
+        if self._gathering:
+            self._release_gathers()
+        if not self._total[READY]:
+            self._waiter, self._set_aside = None, frozenset()
+            return
         first_waiting: Entry | None = None
         overtaking = False
         for entry in self._ready.in_order():
@@ -219,13 +229,14 @@ class SchedulerState:
                 overtaking = True
                 self._wait_first(entry)
         if first_waiting is None:
-            self._waiter = None
-            self._set_aside = frozenset()
-        self._look_ahead()
+            self._waiter, self._set_aside = None, frozenset()
+        elif self.policy.look_ahead:
+            self._look_ahead()
 
     def _on_submitted(self, event: ev.ChoreSubmitted) -> None:
         if self._live_attempt(event) is not None:
-            self._record(RecordKind.SUBMITTED, event.chore_id, event.attempt, j=event.jobid)
+            fields = {"j": event.jobid}
+            self._out.append(Record(RecordKind.SUBMITTED, event.chore_id, event.attempt, fields))
 
     def _on_placed(self, event: ev.ChorePlaced) -> None:
         entry = self._holding_attempt(event)
@@ -237,7 +248,8 @@ class SchedulerState:
         entry = self._live_attempt(event)
         if entry is not None and entry.state is SUBMITTED:
             self._move(entry, RUNNING)
-            self._record(RecordKind.STARTED, event.chore_id, event.attempt, h=event.host)
+            fields = {"h": event.host} if event.host else None
+            self._out.append(Record(RecordKind.STARTED, event.chore_id, event.attempt, fields))
 
     def _on_finished(self, event: ev.ChoreFinished) -> None:
         entry = self._live_attempt(event)
@@ -252,7 +264,8 @@ class SchedulerState:
             self._fail(entry, event.reason, event.exit_code, event.detail)
         elif self.phase is Phase.INTERRUPTING and not entry.is_cancelling:
             self._move(entry, READY)
-            self._record(RecordKind.REQUEUED, event.chore_id, event.attempt, d="interrupted")
+            fields = {"d": "interrupted"}
+            self._out.append(Record(RecordKind.REQUEUED, event.chore_id, event.attempt, fields))
         else:
             self._cancel_now(entry, event.detail)
 
@@ -346,7 +359,7 @@ class SchedulerState:
         if entry is self._waiter:
             self._waiter = None
             self._set_aside = frozenset()
-        self._record(RecordKind.SUBMIT_INTENT, entry.chore.id, entry.attempt)
+        self._out.append(Record(RecordKind.SUBMIT_INTENT, entry.chore.id, entry.attempt))
         avoid = self._set_aside if entry.order > self._waiter_order() else frozenset()
         self._out.append(Submit(entry.chore, entry.attempt, placement, avoid))
 
@@ -462,17 +475,17 @@ class SchedulerState:
         """Bring a chore to a terminal state and record it."""
         self._move(entry, state)
         self._unended[entry.chore.stage] -= 1
+        fields: dict[str, Any] = {}
         if state is SKIPPED:
-            self._record(RecordKind.SKIPPED, entry.chore.id, u=entry.root)
-            return
-        self._record(
-            _OUTCOME_RECORD[state],
-            entry.chore.id,
-            entry.attempt,
-            r=entry.reason and entry.reason.value,
-            x=entry.exit_code or None,
-            d=entry.detail,
-        )
+            fields["u"] = entry.root
+        elif entry.reason is not None:
+            fields["r"] = entry.reason.value
+        if entry.exit_code:
+            fields["x"] = entry.exit_code
+        if entry.detail:
+            fields["d"] = entry.detail
+        kind = _END_RECORDS[state]
+        self._out.append(Record(kind, entry.chore.id, entry.attempt or 1, fields or None))
 
     def _lowest_stage(self) -> int:
         while self._stage < len(self._unended) and not self._unended[self._stage]:
@@ -497,11 +510,7 @@ class SchedulerState:
         counts[state] += 1
         self._total[before] -= 1
         self._total[state] += 1
-        self.history.append(Transition(entry.chore.id, before, state, self._event))
-
-    def _record(self, kind: RecordKind, chore_id: str, attempt: int = 1, **fields: object) -> None:
-        present = {key: value for key, value in fields.items() if value not in (None, "")}
-        self._out.append(Record(kind, chore_id, attempt, present or None))
+        self._history.append((entry.chore.id, before, state, self._event))
 
     def _live_attempt(
         self, event: ev.ChoreSubmitted | ev.ChoreStarted | ev.ChoreFinished
