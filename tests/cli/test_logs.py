@@ -1,0 +1,207 @@
+"""`logs`: what a chore printed, which chore is meant, and why there is nothing to show."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from matensemble.cli import main
+from matensemble.history import ChoreHistory
+from matensemble.model import ChoreState
+from matensemble.status import RecordKind, encode_journal_record
+from matensemble.subcommands import logs as logs_module
+from matensemble.workdir import RunDir
+
+ENERGY, FIT = "chore-energy-0001", "chore-fit-0003"
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["logs", *map(str, arguments)])
+
+
+class Journal:
+    """Writes records as the driver does."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._sequence = 0
+        self.write(RecordKind.RUN_STARTED, fields={"format": 1})
+
+    def write(
+        self,
+        kind: RecordKind,
+        chore_id: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._sequence += 1
+        line = encode_journal_record(self._sequence, 1, 0.0, 0.0, kind, chore_id, 1, fields)
+        with self._run.journal_path.open("ab") as journal:
+            journal.write(line)
+
+
+@pytest.fixture
+def journal(saved: RunDir) -> Journal:
+    return Journal(saved)
+
+
+def print_to(run: RunDir, chore_id: str, name: str, data: bytes) -> None:
+    run.chore_dir(chore_id).mkdir(exist_ok=True)
+    with run.chore_file(chore_id, name).open("ab") as file:
+        file.write(data)
+
+
+def test_a_pipe_gets_the_bytes_as_they_are(saved: RunDir) -> None:
+    data = b"\x1b[31mred\xff\x00\r\n"
+    print_to(saved, ENERGY, "stdout", data)
+    print_to(saved, ENERGY, "stderr", b"trouble\n")
+    assert call(saved.root, ENERGY).stdout_bytes == data
+    assert call(saved.root, ENERGY, "--stderr").stdout_bytes == b"trouble\n"
+    assert call(saved.root.parent, ENERGY).stdout_bytes == data  # the newest run of a folder
+
+
+def test_a_terminal_gets_text_that_commands_nothing(
+    saved: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(logs_module.sys, "stdout", screen)
+    write = logs_module._make_writer()
+    for piece in (b"\x1b[31mred\x1b[0m \xce", b"\xbb \x1b]0;title\x07\n"):  # a letter in two pieces
+        write(piece)
+    assert screen.getvalue() == "red λ \n"
+
+
+@pytest.mark.parametrize("text", [FIT, "fit", "chore-f", "f"])
+def test_a_chore_is_found_by_what_fits_it_only(saved: RunDir, text: str) -> None:
+    print_to(saved, FIT, "stdout", b"fitted\n")
+    assert call(saved.root, text).stdout == "fitted\n"
+
+
+def test_a_chore_that_a_strategy_added_is_found(saved: RunDir, journal: Journal) -> None:
+    header = {"id": "chore-extra-0004", "name": "extra", "kind": "executable", "command": ["a"]}
+    journal.write(RecordKind.CHORE_ADDED, "chore-extra-0004", {"header": header})
+    print_to(saved, "chore-extra-0004", "stdout", b"more\n")
+    assert call(saved.root, "extra").stdout == "more\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("energy", "'energy' fits 2 chores, name one of them: chore-energy-0001, chore-energy-0"),
+        ("chore", "fits 3 chores"),
+        ("gold", "groups: energy, fit"),
+        ("../../secret", "no id and no name"),
+    ],
+)
+def test_what_fits_none_or_several_is_refused(saved: RunDir, text: str, problem: str) -> None:
+    answer = call(saved.root, text)
+    assert answer.exit_code == 2
+    assert problem in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        ([], "has not started yet"),
+        (
+            [(RecordKind.SKIPPED, {"u": ENERGY})],
+            f"{FIT} was skipped: {ENERGY}, which it depends on, has no result",
+        ),
+        (
+            [(RecordKind.FAILED, {"r": "exceeds_allocation", "d": "wants 512 cores"})],
+            f"{FIT} has no stdout: it is failed: exceeds_allocation: wants 512 cores",
+        ),
+        ([(RecordKind.RUN_STATE, {"state": "interrupted"})], "never ran: the run was interrupted"),
+        ([(RecordKind.SUBMIT_INTENT, None)], "has no stdout: it is submitted"),
+    ],
+)
+def test_a_chore_without_output_says_why(
+    saved: RunDir,
+    journal: Journal,
+    records: list[tuple[RecordKind, dict[str, Any] | None]],
+    words: str,
+) -> None:
+    for kind, fields in records:
+        journal.write(kind, None if kind is RecordKind.RUN_STATE else FIT, fields)
+    answer = call(saved.root, FIT)
+    assert answer.exit_code == 0
+    assert answer.stdout == ""
+    assert words in answer.stderr
+
+
+def test_empty_output_is_told_apart_from_none(saved: RunDir, journal: Journal) -> None:
+    print_to(saved, FIT, "stdout", b"")
+    journal.write(RecordKind.COMPLETED, FIT)
+    assert call(saved.root, FIT).stderr == f"{FIT} (completed) printed nothing here (stdout)\n"
+
+
+def test_a_torn_last_record_is_left_for_later(saved: RunDir, journal: Journal) -> None:
+    line = encode_journal_record(2, 1, 0.0, 0.0, RecordKind.COMPLETED, FIT)
+    history = ChoreHistory(saved, FIT)
+    for piece, state in ((line[:20], ChoreState.BLOCKED), (line[20:], ChoreState.COMPLETED)):
+        with saved.journal_path.open("ab") as file:
+            file.write(piece)
+        history.read()
+        assert history.state is state
+
+
+def test_follow_shows_what_comes_until_the_chore_has_ended(
+    saved: RunDir, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first() -> None:
+        journal.write(RecordKind.STARTED, FIT)
+        print_to(saved, FIT, "stdout", b"one\n")
+
+    def again() -> None:
+        attempt_1 = saved.chore_dir(FIT) / "stdout of attempt 1"
+        saved.chore_file(FIT, "stdout").rename(attempt_1)
+        print_to(saved, FIT, "stdout", b"two\n")
+
+    def last() -> None:
+        print_to(saved, FIT, "stdout", b"three\n")
+        journal.write(RecordKind.COMPLETED, FIT)
+
+    steps = iter([first, lambda: None, again, last])
+    monkeypatch.setattr("time.sleep", lambda seconds: next(steps)())
+    answer = call(saved.root, FIT, "--follow")
+    assert answer.exit_code == 0
+    assert answer.stderr == f"{FIT} has not started yet; waiting\n"
+    assert answer.stdout == "one\ntwo\nthree\n"
+
+
+def test_follow_ends_when_the_driver_is_lost(
+    saved: RunDir,
+    journal: Journal,
+    make_status: Callable[..., Any],
+    write_status: Callable[[RunDir, Any], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    journal.write(RecordKind.STARTED, FIT)
+    print_to(saved, FIT, "stdout", b"one\n")
+    write_status(saved, make_status())  # of long ago
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    answer = call(saved.root, FIT, "-f")
+    assert answer.stdout == "one\n"
+    assert "the driver seems lost" in answer.stderr
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_early_is_no_error(
+    saved: RunDir, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    print_to(saved, FIT, "stdout", b"line\n" * 200_000)
+    process = start("-m", "matensemble.cli", "logs", str(saved.root), FIT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "line\n"
+    process.stdout.close()
+    assert process.wait(30) in (0, 1)
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
