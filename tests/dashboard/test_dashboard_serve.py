@@ -235,7 +235,7 @@ def test_stop_from_another_thread(write_run, monkeypatch):
 
 def test_open_page_sees_the_end(write_run, monkeypatch):
     timers = []
-    monkeypatch.setattr(threading.Timer, "start", timers.append)
+    monkeypatch.setattr(threading.Timer, "start", lambda timer: timers.append(timer))
     reading, writing = os.pipe()
     served = serve.Dashboard(write_run(), port=0)
     try:

@@ -1,5 +1,6 @@
 import type { RunStatus } from "../api/client";
 import { formatCount, formatQuantity, formatReason } from "../lib/format";
+import { ScrollTable } from "./ScrollTable";
 
 /** The root failures that the status holds, and what followed from them. */
 export function FailureTable({ status }: { status: RunStatus }) {
@@ -16,34 +17,30 @@ export function FailureTable({ status }: { status: RunStatus }) {
         {failures.length < numRoots &&
           ` Showing the first ${formatCount(failures.length)} of ${formatCount(numRoots)}.`}
       </p>
-      <div className="scroll">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Chore</th>
-              <th scope="col">Reason</th>
-              <th scope="col" className="number">
-                Exit code
+      <ScrollTable label="Root failures">
+        <thead>
+          <tr>
+            <th scope="col">Chore</th>
+            <th scope="col">Reason</th>
+            <th scope="col" className="number">
+              Exit code
+            </th>
+            <th scope="col">Detail</th>
+          </tr>
+        </thead>
+        <tbody>
+          {failures.map((failure) => (
+            <tr key={failure.chore_id}>
+              <th scope="row" className="name">
+                {failure.chore_id}
               </th>
-              <th scope="col" className="wide">
-                Detail
-              </th>
+              <td className="is-bad nowrap">{formatReason(failure.reason)}</td>
+              <td className="number">{failure.exit_code ?? "–"}</td>
+              <td className="detail">{failure.detail}</td>
             </tr>
-          </thead>
-          <tbody>
-            {failures.map((failure) => (
-              <tr key={failure.chore_id}>
-                <th scope="row" className="name">
-                  {failure.chore_id}
-                </th>
-                <td className="is-bad nowrap">{formatReason(failure.reason)}</td>
-                <td className="number">{failure.exit_code ?? "–"}</td>
-                <td className="wide detail">{failure.detail}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+          ))}
+        </tbody>
+      </ScrollTable>
       <p className="more">
         The whole story of one: <code>matensemble logs {status.run} CHORE --stderr</code>
       </p>

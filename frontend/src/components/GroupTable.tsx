@@ -4,6 +4,7 @@ import type { Counts } from "../api/client";
 import { countEnded } from "../lib/counts";
 import { formatCount, formatPercent } from "../lib/format";
 import { ProgressBar } from "./ProgressBar";
+import { ScrollTable } from "./ScrollTable";
 
 export const MAX_ROWS = 100;
 const COLUMNS = ["pending", "running", "completed", "failed", "cancelled", "total"] as const;
@@ -16,28 +17,26 @@ export function GroupTable({ groups }: { groups: Readonly<Record<string, Counts>
   return (
     <section aria-labelledby="groups-title">
       <h2 id="groups-title">Groups</h2>
-      <div className="scroll">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Group</th>
-              <th scope="col" className="wide">
-                Progress
+      <ScrollTable label="Chores by group">
+        <thead>
+          <tr>
+            <th scope="col">Group</th>
+            <th scope="col" className="wide">
+              Progress
+            </th>
+            {COLUMNS.map((name) => (
+              <th key={name} scope="col" className="number">
+                {name}
               </th>
-              {COLUMNS.map((name) => (
-                <th key={name} scope="col" className="number">
-                  {name}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {shown.map(([group, counts]) => (
-              <GroupRow key={group} group={group} counts={counts} />
             ))}
-          </tbody>
-        </table>
-      </div>
+          </tr>
+        </thead>
+        <tbody>
+          {shown.map(([group, counts]) => (
+            <GroupRow key={group} group={group} counts={counts} />
+          ))}
+        </tbody>
+      </ScrollTable>
       {shown.length < all.length && (
         <p className="more">
           Showing {formatCount(shown.length)} of {formatCount(all.length)} groups.{" "}

@@ -20,6 +20,7 @@ export function RunPage() {
   const { data, error } = useRunStatus();
   return (
     <main>
+      {data === undefined && <h1>MatEnsemble</h1>}
       {error !== null && <ErrorNotice error={error} hasData={data !== undefined} />}
       {data !== undefined && <Run snapshot={data} />}
       {data === undefined && error === null && (
@@ -35,6 +36,7 @@ function Run({ snapshot }: { snapshot: Snapshot }) {
   const { status, clockOffset } = snapshot;
   const now = useNow(!isTerminal(status.state)) + clockOffset;
   const ended = countEnded(status.counts);
+  const health = judgeHealth(status, now);
   const { word } = presentState(status.state);
   const title = `${formatPercent(ended, status.counts.total)} ${word.toLowerCase()} · ${status.run}`;
   useEffect(() => {
@@ -47,9 +49,9 @@ function Run({ snapshot }: { snapshot: Snapshot }) {
         <StateBadge state={status.state} />
         {status.detail !== "" && <p className="detail">{status.detail}</p>}
       </header>
-      <HealthNotice health={judgeHealth(status, now)} status={status} />
+      <HealthNotice health={health} status={status} />
       <Progress counts={status.counts} />
-      <Facts status={status} now={now} />
+      <Facts status={status} health={health} now={now} />
       {status.num_root_failures > 0 && <FailureTable status={status} />}
       {Object.keys(status.groups).length > 0 ? (
         <GroupTable groups={status.groups} />

@@ -132,15 +132,21 @@ describe("a run that is alive", () => {
   });
 
   it("counts time by the server's clock", async () => {
-    const inAnHour = new Date(NOW + 3_600_000);
     serve(() => {
-      const response = answer(makeStatus());
-      response.headers.set("date", inAnHour.toUTCString());
+      const response = answer(
+        makeStatus({
+          started_at: "2026-03-01T12:30:00+00:00",
+          updated_at: "2026-03-01T12:59:58+00:00",
+        }),
+      );
+      response.headers.set("date", "Sun, 01 Mar 2026 13:00:00 GMT");
       return response;
     });
     await show();
-    expect(factOf("Running for")).toBe("2 h 04 min");
-    expect(screen.getByRole("alert")).toHaveTextContent("Driver lost?");
+    expect(factOf("Running for")).toBe("30 min 0 s");
+    expect(screen.queryByText("No news from the driver")).toBeNull();
+    await pass(1000);
+    expect(factOf("Running for")).toBe("30 min 1 s");
   });
 });
 
@@ -199,6 +205,8 @@ describe("silence", () => {
     serve(() => answer(makeStatus({ updated_at: "2026-03-01T11:30:00+00:00" })));
     await show();
     expect(screen.getByRole("alert")).toHaveTextContent("process 4711 on node017");
+    expect(factOf("Left, at this rate")).toBeUndefined();
+    expect(factOf("Ran until the last news")).toBe("34 min 9 s");
   });
 
   it("turns from live to late while nothing arrives", async () => {
