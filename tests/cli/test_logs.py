@@ -140,7 +140,12 @@ def test_a_chore_without_output_says_why(
 def test_empty_output_is_told_apart_from_none(saved: RunDir, journal: Journal) -> None:
     print_to(saved, FIT, "stdout", b"")
     journal.write(RecordKind.COMPLETED, FIT)
-    assert call(saved.root, FIT).stderr == f"{FIT} (completed) printed nothing here (stdout)\n"
+    assert call(saved.root, FIT).stderr == f"{FIT} (completed) printed nothing to stdout\n"
+    journal.write(RecordKind.FAILED, FIT, {"r": "signal", "x": -9, "d": "ended by SIGKILL"})
+    assert call(saved.root, FIT).stderr == (
+        f"{FIT} (failed: signal (exit code -9): ended by SIGKILL) printed nothing to stdout; "
+        "try --stderr\n"
+    )
 
 
 def test_a_torn_last_record_is_left_for_later(saved: RunDir, journal: Journal) -> None:

@@ -36,7 +36,7 @@ def find_chore(run: RunDir, text: str) -> str:
     FormatError
         If the records cannot be read.
     """
-    chores = list(_known_chores(run))
+    chores = list(_known_chores(run, text))
     for found in (
         [chore_id for chore_id, _ in chores if chore_id == text],
         [chore_id for chore_id, name in chores if name == text],
@@ -49,25 +49,29 @@ def find_chore(run: RunDir, text: str) -> str:
             raise RunDirectoryError(
                 str(run.root), f"{text!r} fits {len(found)} chores, name one of them: {named}"
             )
-    names = list(dict.fromkeys(name for _, name in chores))
+    names = list(dict.fromkeys(name for _, name in _known_chores(run)))
     groups = ", ".join(names[:MAX_NAMED]) + (" …" if len(names) > MAX_NAMED else "")
     raise RunDirectoryError(
         str(run.root), f"no id and no name of a chore begins with {text!r}; groups: {groups}"
     )
 
 
-def _known_chores(run: RunDir) -> Iterator[tuple[str, str]]:
-    """Yield id and group of each chore, those that were added while it ran included."""
-    path = str(run.chores_path)
+def _known_chores(run: RunDir, text: str = "") -> Iterator[tuple[str, str]]:
+    """Yield id and group of the chores, those that were added while it ran included.
+
+    Decodes only the lines that hold `text`: ids and names are slugs, which JSON does not escape.
+    """
+    path, wanted = str(run.chores_path), text.encode(errors="replace")
     try:
         with run.chores_path.open("rb") as lines:
             for line in lines:
-                header = json.loads(line)
-                yield header["id"], header["name"]
+                if wanted in line:
+                    header = json.loads(line)
+                    yield header["id"], header["name"]
         with run.journal_path.open("rb") as lines:
             mark = f'"k":"{RecordKind.CHORE_ADDED.value}"'.encode()
             for line in lines:
-                if mark in line and line.endswith(b"\n"):
+                if mark in line and wanted in line and line.endswith(b"\n"):
                     header = decode_journal_line(line, str(run.journal_path)).fields["header"]
                     yield header["id"], header["name"]
     except FileNotFoundError as error:

@@ -17,7 +17,7 @@ import click
 
 from matensemble.model import Reason, RunState
 from matensemble.runs import seconds_since
-from matensemble.status import Counts, RunStatus
+from matensemble.status import MAX_ROOT_FAILURES, Counts, RunStatus
 from matensemble.terminal import clean_line, describe_seconds, plural, shorten, table
 from matensemble.workdir import STDERR, RunDir
 
@@ -90,7 +90,13 @@ def describe_counts(counts: Counts) -> str:
 
 
 def describe_status(
-    status: RunStatus, run: RunDir, now: datetime, lost: str | None = None
+    status: RunStatus,
+    run: RunDir,
+    now: datetime,
+    lost: str | None = None,
+    *,
+    max_groups: int = MAX_GROUPS,
+    max_failures: int = MAX_ROOT_FAILURES,
 ) -> list[str]:
     """Return the lines of ``matensemble status``.
 
@@ -104,6 +110,8 @@ def describe_status(
         This instant, aware.
     lost
         Why the driver seems lost, or None.
+    max_groups, max_failures
+        So many of each at most.
     """
     lines = [
         f"Run      {clean_line(run.root.name)}",
@@ -117,9 +125,9 @@ def describe_status(
     lines.append(f"Where    {_describe_place(status)}")
     if pace := describe_pace(status):
         lines.append(f"Pace     {pace}")
-    lines += ["", *describe_groups(status.groups, status.counts)]
+    lines += ["", *describe_groups(status.groups, status.counts, max_groups)]
     if status.num_root_failures:
-        lines += ["", *describe_failures(status, run)]
+        lines += ["", *describe_failures(status, run, max_failures)]
     return lines
 
 
@@ -155,11 +163,13 @@ def _describe_place(status: RunStatus) -> str:
     return f"{place}; {plural(status.num_nodes, 'node')}, {use}"
 
 
-def describe_groups(groups: Mapping[str, Counts], counts: Counts) -> list[str]:
-    """Return a table of the counts by group, the largest groups first where there are many."""
+def describe_groups(
+    groups: Mapping[str, Counts], counts: Counts, max_groups: int = MAX_GROUPS
+) -> list[str]:
+    """Return a table of the counts by group; where there are too many, the largest of them."""
     shown = list(groups.items())
-    if len(shown) > MAX_GROUPS:
-        shown = sorted(shown, key=lambda item: (-item[1].total, item[0]))[:MAX_GROUPS]
+    if len(shown) > max_groups:
+        shown = sorted(shown, key=lambda item: (-item[1].total, item[0]))[:max_groups]
     rows = [(shorten(clean_line(name), MAX_NAME_WIDTH), *_cells(c)) for name, c in shown]
     if len(groups) > len(shown):
         names = {name for name, _ in shown}
@@ -180,7 +190,7 @@ def add_counts(*counts: Counts) -> Counts:
     return Counts(*map(sum, zip(*map(astuple, counts), strict=True))) if counts else Counts()
 
 
-def describe_failures(status: RunStatus, run: RunDir, limit: int = 20) -> list[str]:
+def describe_failures(status: RunStatus, run: RunDir, limit: int = MAX_ROOT_FAILURES) -> list[str]:
     """Return the root failures with their reasons and where to look; empty where there are none."""
     shown = status.root_failures[:limit]
     if not shown:

@@ -129,9 +129,11 @@ def _follow(path: Path, has_ended: Callable[[], bool]) -> Iterator[bytes]:
 
 def _explain(chore_id: str, history: ChoreHistory, path: Path) -> str:
     """Say why there is nothing to show."""
+    is_stderr = path.name == STDERR
     state, because = history.state.value, f": {history.because}" if history.because else ""
     if path.exists():
-        return f"{chore_id} ({state}{because}) printed nothing here ({path.name})"
+        hint = "; try --stderr" if history.state is ChoreState.FAILED and not is_stderr else ""
+        return f"{chore_id} ({state}{because}) printed nothing to {path.name}{hint}"
     if history.state is ChoreState.BLOCKED:
         if history.run_state is not None and history.run_state.is_terminal:
             return f"{chore_id} never ran: the run was {history.run_state.value} before{because}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from datetime import UTC, datetime
@@ -13,11 +14,12 @@ import click
 from matensemble import report
 from matensemble.errors import RunDirectoryError
 from matensemble.runs import find_run, read_status_of, why_lost
-from matensemble.status import Counts, RunStatus
+from matensemble.status import MAX_ROOT_FAILURES, Counts, RunStatus
 from matensemble.terminal import clean_line
 from matensemble.workdir import RunDir
 
 WATCH_INTERVAL_SECONDS = 1.0
+WATCH_MAX_FAILURES = 3
 CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
 
@@ -35,10 +37,14 @@ def status(directory: str, as_json: bool, watch: bool) -> None:
     while True:
         seen = read_status_of(run)
         lost = why_lost(seen) if seen is not None else None
-        text = _as_json(run, seen) if as_json else "\n".join(_as_lines(run, seen, lost))
-        if watch and not as_json and sys.stdout.isatty():
-            text = CLEAR_SCREEN + text
-        click.echo(text)
+        if as_json:
+            click.echo(_as_json(run, seen))
+        elif watch and sys.stdout.isatty():
+            room = shutil.get_terminal_size().lines
+            lines = _as_lines(run, seen, lost, max(room - 20, 3), WATCH_MAX_FAILURES)
+            click.echo(CLEAR_SCREEN + "\n".join(lines))
+        else:
+            click.echo("\n".join(_as_lines(run, seen, lost)))
         is_over = seen is not None and (seen.state.is_terminal or lost is not None)
         if not watch or is_over:
             return
@@ -51,9 +57,18 @@ def _as_json(run: RunDir, seen: RunStatus | None) -> str:
     return json.dumps(seen.to_json())
 
 
-def _as_lines(run: RunDir, seen: RunStatus | None, lost: str | None) -> list[str]:
+def _as_lines(
+    run: RunDir,
+    seen: RunStatus | None,
+    lost: str | None,
+    max_groups: int = report.MAX_GROUPS,
+    max_failures: int = MAX_ROOT_FAILURES,
+) -> list[str]:
     if seen is not None:
-        return report.describe_status(seen, run, datetime.now(UTC), lost)
+        now = datetime.now(UTC)
+        return report.describe_status(
+            seen, run, now, lost, max_groups=max_groups, max_failures=max_failures
+        )
     from matensemble.workflow import Workflow
 
     manifest = Workflow.read(run).manifest
@@ -67,7 +82,7 @@ def _as_lines(run: RunDir, seen: RunStatus | None, lost: str | None) -> list[str
         f"Saved    {clean_line(manifest.created_at)}, with Python "
         f"{clean_line(manifest.versions.get('python', '?'))}",
         "",
-        *report.describe_groups(groups, Counts(total=total, pending=total)),
+        *report.describe_groups(groups, Counts(total=total, pending=total), max_groups),
         "",
         f"To run it: matensemble run {report.quote_path(run.root)}",
     ]
