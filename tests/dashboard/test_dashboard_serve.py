@@ -14,6 +14,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from matensemble.cli import main
 from matensemble.dashboard import serve
 from matensemble.dashboard.command import dashboard
 from matensemble.errors import AddressUnavailableError
@@ -123,6 +124,12 @@ def test_port_that_was_asked_for_is_not_replaced():
     assert caught.value.port == str(port)
 
 
+@pytest.mark.parametrize("port", [65536, -1])
+def test_port_that_cannot_be(port):
+    with pytest.raises(AddressUnavailableError, match="from 0 to 65535"):
+        serve.listen("127.0.0.1", port)
+
+
 def test_all_ports_taken(monkeypatch):
     def refuse(address, family):
         raise OSError(errno.EADDRINUSE, "Address already in use")
@@ -214,8 +221,8 @@ def test_subcommand_warns_of_the_network(stopped, write_run, monkeypatch):
 def test_subcommand_says_what_to_do_about_a_taken_port(write_run):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = CliRunner().invoke(dashboard, [str(write_run()), "--port", str(port)])
-    assert result.exit_code == 1
+        result = CliRunner().invoke(main, ["dashboard", str(write_run()), "--port", str(port)])
+    assert result.exit_code == 2
     assert "--port N" in result.stderr
     assert "Traceback" not in result.output
 

@@ -1,7 +1,8 @@
 """The subcommand ``matensemble dashboard DIR``.
 
-Owns its options and what it prints. Found by the command line through the entry point group
-``matensemble.commands``; it loads the web framework only when it is called.
+Owns its options and what it prints. Found by `matensemble.cli` through the entry point group
+``matensemble.commands``; that module also tells the user of errors. The web framework is loaded
+only when the subcommand is called.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
-from matensemble.errors import MatEnsembleError
 
 
 @click.command()
@@ -31,10 +30,7 @@ def dashboard(directory: str, host: str, port: int | None) -> None:
     """
     from matensemble.dashboard.serve import Dashboard, warn_if_exposed
 
-    try:
-        served = Dashboard(Path(directory), host, port)
-    except MatEnsembleError as error:
-        raise click.ClickException(str(error)) from error
+    served = Dashboard(Path(directory), host, port)
     warning = warn_if_exposed(host)
     if warning is not None:
         click.echo(f"Warning: {warning}.", err=True)

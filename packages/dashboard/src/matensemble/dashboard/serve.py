@@ -125,8 +125,10 @@ def listen(host: str, port: int | None) -> socket.socket:
     problem = ""
     for candidate in candidates:
         try:
-            family = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0][0]
+            family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
             return socket.create_server((host, candidate), family=family)
+        except OverflowError:
+            problem = "ports go from 0 to 65535"
         except OSError as error:
             problem = str(error)
             if error.errno != errno.EADDRINUSE:
