@@ -73,6 +73,12 @@ def test_an_unknown_subcommand_is_wrong_usage() -> None:
     assert "No such command 'stats'" in answer.stderr
 
 
+def test_a_subcommand_that_is_not_installed_names_its_package(others: list[EntryPoint]) -> None:
+    answer = CliRunner().invoke(cli.main, ["run", "somewhere"])
+    assert answer.exit_code == 2
+    assert "pip install matensemble-runtime" in answer.stderr
+
+
 def test_version_shows_what_is_installed() -> None:
     answer = CliRunner().invoke(cli.main, ["--version"])
     assert answer.exit_code == 0

@@ -23,6 +23,8 @@ OWN_DISTRIBUTION = "matensemble-sdk"
 DISTRIBUTIONS = (
     OWN_DISTRIBUTION, "matensemble-worker", "matensemble-runtime", "matensemble-dashboard",
 )  # fmt: skip
+ELSEWHERE = {"run": "matensemble-runtime", "dashboard": "matensemble-dashboard"}
+"""Subcommands of our other distributions."""
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -33,12 +35,22 @@ class InstalledCommands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all subcommands, sorted."""
-        return sorted(_find())
+        return sorted(_installed(ctx))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a subcommand; one that cannot be loaded is named on stderr and left out."""
-        found = _find().get(cmd_name)
+        """Return a subcommand; one that cannot be loaded is named on stderr and left out.
+
+        Raises
+        ------
+        click.UsageError
+            If it is of a distribution of ours that is not installed; names it.
+        """
+        found = _installed(ctx).get(cmd_name)
         if found is None:
+            if cmd_name in ELSEWHERE:
+                raise click.UsageError(
+                    f"{cmd_name!r} comes with another package: pip install {ELSEWHERE[cmd_name]}"
+                )
             return None
         try:
             command = found.load()
@@ -72,6 +84,14 @@ class InstalledCommands(click.Group):
 
 def _tell(error: MatEnsembleError) -> None:
     click.echo(f"Error: {clean_text(str(error))}", err=True)
+
+
+def _installed(ctx: click.Context) -> dict[str, EntryPoint]:
+    """Return the entry points by name; scans what is installed once."""
+    found: dict[str, EntryPoint] | None = ctx.meta.get(ENTRY_POINT_GROUP)
+    if found is None:
+        found = ctx.meta[ENTRY_POINT_GROUP] = _find()
+    return found
 
 
 def _find() -> dict[str, EntryPoint]:
