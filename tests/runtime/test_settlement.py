@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
@@ -85,7 +86,10 @@ def test_an_unreadable_or_foreign_record_does_not_hide_the_exit_code(run, conten
 def test_a_signal_is_named(run):
     finished = settle(run, program(), ended(-11))
     assert finished.reason is Reason.SIGNAL
-    assert finished.detail == "ended by SIGSEGV"
+    assert finished.detail.startswith("ended by SIGSEGV: compiled code crashed")
+    assert "memory" in settle(run, program(), ended(-9)).detail
+    assert settle(run, program(), ended(-signal.SIGUSR1)).detail == "ended by SIGUSR1"
+    assert settle(run, program(), ended(-77)).detail == "ended by signal 77"
 
 
 def test_success_codes_are_the_chores_own(run):
@@ -120,7 +124,24 @@ def test_the_annotation_follows_what_the_chore_wrote(run):
     path = run.chore_file("c", "stderr")
     path.write_text("last words")
     settle(run, program(), ended(2))
-    assert path.read_text() == ("last words\n[matensemble] c failed: nonzero_exit (exit code 2)\n")
+    said, _, note = path.read_text().partition("\n")
+    assert said == "last words"
+    assert note.startswith("[matensemble] c failed: nonzero_exit (exit code 2)")
+
+
+@pytest.mark.parametrize(
+    ("stderr", "detail"),
+    [
+        (b"", ""),
+        (b"\n \n", ""),
+        (b"warning\nERROR: no such file\n\n", "ERROR: no such file"),
+        (b"x" * 10_000 + b"\nend \xff", "end \N{REPLACEMENT CHARACTER}"),
+    ],
+)
+def test_a_program_that_fails_is_quoted(run, stderr, detail):
+    run.chore_file("c", "stderr").write_bytes(stderr)
+    finished = settle(run, program(), ended(2))
+    assert (finished.reason, finished.detail) == (Reason.NONZERO_EXIT, detail)
 
 
 def test_an_annotation_never_follows_a_link_or_blocks(run, tmp_path):

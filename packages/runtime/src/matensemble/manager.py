@@ -44,6 +44,9 @@ from matensemble.workflow import Workflow
 
 LOGGER = logging.getLogger("matensemble")
 
+MAX_FAILURES_TOLD = 5
+"""Failures that a script is told of on stderr at the end of its run."""
+
 
 class FluxManager:
     """Owns the ready, blocked and running chores of one run, and runs the loop.
@@ -136,6 +139,8 @@ class FluxManager:
                 if not threading.main_thread().is_alive():
                     _tell_unasked(error)
             else:
+                if not self._options.progress:
+                    _tell_failures(self.run_dir)
                 future.set_result(results)
 
         threading.Thread(target=drive, name="matensemble-driver").start()
@@ -265,6 +270,18 @@ def _tell_unasked(error: BaseException) -> None:
         print(f"matensemble: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)
+
+
+def _tell_failures(run: workdir.RunDir) -> None:
+    """Print what failed: a script that does not look at its results would end without a word."""
+    import click
+
+    from matensemble.report import describe_failures
+    from matensemble.runs import read_status_of
+
+    status = read_status_of(run)
+    for line in describe_failures(status, run, MAX_FAILURES_TOLD) if status else ():
+        click.echo(line, err=True)
 
 
 def _check_not_started(run: workdir.RunDir) -> None:

@@ -23,6 +23,8 @@ from matensemble.runtime.scheduler.events import ChoreFinished
 from matensemble.workdir import RunDir
 
 MAX_DETAIL_CHARACTERS = 500
+MAX_TAIL_BYTES = 4096
+"""How much of a chore's stderr is searched for its last words."""
 
 
 def settle(run: RunDir, chore: Chore, ended: JobEnded) -> ChoreFinished:
@@ -47,7 +49,7 @@ def _judge(run: RunDir, chore: Chore, ended: JobEnded) -> tuple[Reason | None, s
 def _why_it_failed(run: RunDir, chore: Chore, ended: JobEnded) -> tuple[Reason, str]:
     code = ended.exit_code
     if code is not None and code < 0:
-        return Reason.SIGNAL, ended.detail or f"ended by {_signal_name(-code)}"
+        return Reason.SIGNAL, ended.detail or _describe_signal(-code)
     if chore.needs_worker:
         error = _read_error(run, chore.id, ended.attempt)
         try:
@@ -56,7 +58,7 @@ def _why_it_failed(run: RunDir, chore: Chore, ended: JobEnded) -> tuple[Reason, 
             pass  # the worker did not come so far
         else:
             return reason, f"{error.get('type', '')}: {error.get('message', '')}".strip(": ")
-    return Reason.NONZERO_EXIT, ended.detail
+    return Reason.NONZERO_EXIT, ended.detail or _last_words(run, chore.id)
 
 
 def _check_result(run: RunDir, chore: Chore, attempt: int) -> tuple[Reason | None, str]:
@@ -114,8 +116,34 @@ def _one_line(text: str) -> str:
     return text
 
 
-def _signal_name(number: int) -> str:
+def _last_words(run: RunDir, chore_id: str) -> str:
+    """Return the last line of a chore's stderr that holds anything."""
+    path = run.chore_file(chore_id, workdir.STDERR)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return signal.Signals(number).name
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - MAX_TAIL_BYTES, 0))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:  # a courtesy; there may be no such file
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+_SIGNAL_HINTS = {
+    signal.SIGKILL: "if nobody sent it, the memory of the node may have run out",
+    signal.SIGSEGV: "compiled code crashed; stderr may say where",
+    signal.SIGABRT: "compiled code gave up; stderr may say why",
+    signal.SIGBUS: "compiled code crashed, or a file it had mapped was cut off",
+    signal.SIGILL: "the program was compiled for another processor",
+    signal.SIGXCPU: "a limit of processor time was reached",
+    signal.SIGTERM: "somebody asked it to end",
+}
+
+
+def _describe_signal(number: int) -> str:
+    try:
+        known = signal.Signals(number)
     except ValueError:
-        return f"signal {number}"
+        return f"ended by signal {number}"
+    hint = _SIGNAL_HINTS.get(known)
+    return f"ended by {known.name}" + (f": {hint}" if hint else "")

@@ -193,7 +193,8 @@ class SchedulerState:
                 entry,
                 Reason.EXCEEDS_ALLOCATION,
                 detail=f"asks for {event.chore.resources.describe()}; "
-                f"the allocation has {self.allocation.describe() or 'no usable node'}",
+                f"the allocation has {self.allocation.describe() or 'no usable node'}. "
+                "Ask for less, or run it in a larger allocation",
             )
         elif not entry.missing:
             self._become_ready(entry)
