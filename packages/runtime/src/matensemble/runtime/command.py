@@ -121,5 +121,6 @@ def _summarise(run_dir: RunDir) -> RunStatus | None:
     click.echo(f"{state}: {describe_counts(status.counts)}{after}")
     for line in describe_failures(status, run_dir, MAX_FAILURES):
         click.echo(line)
-    click.echo(f"Results: Pipeline.load({clean_line(run_dir.root)!r}).results()")
+    if status.counts.completed:
+        click.echo(f"Results in {clean_line(run_dir.root)} (read by Pipeline.load)")
     return status
