@@ -121,14 +121,14 @@ def listen(host: str, port: int | None) -> socket.socket:
     AddressUnavailableError
         If that is not possible.
     """
+    if port is not None and not 0 <= port <= 65535:
+        raise AddressUnavailableError(host, str(port), "ports go from 0 to 65535")
     candidates = range(DEFAULT_PORT, DEFAULT_PORT + NUM_PORTS) if port is None else (port,)
     problem = ""
     for candidate in candidates:
         try:
             family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
             return socket.create_server((host, candidate), family=family)
-        except OverflowError:
-            problem = "ports go from 0 to 65535"
         except OSError as error:
             problem = str(error)
             if error.errno != errno.EADDRINUSE:
