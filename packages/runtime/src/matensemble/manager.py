@@ -139,8 +139,7 @@ class FluxManager:
                 if not threading.main_thread().is_alive():
                     _tell_unasked(error)
             else:
-                if not self._options.progress:
-                    _tell_failures(self.run_dir)
+                _tell_failures(self.run_dir)
                 future.set_result(results)
 
         threading.Thread(target=drive, name="matensemble-driver").start()
