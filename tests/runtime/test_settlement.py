@@ -130,16 +130,19 @@ def test_the_annotation_follows_what_the_chore_wrote(run):
 
 
 @pytest.mark.parametrize(
-    ("stderr", "detail"),
+    ("stderr", "stdout", "detail"),
     [
-        (b"", ""),
-        (b"\n \n", ""),
-        (b"warning\nERROR: no such file\n\n", "ERROR: no such file"),
-        (b"x" * 10_000 + b"\nend \xff", "end \N{REPLACEMENT CHARACTER}"),
+        (b"", b"", ""),
+        (b"\n \n", b"step 1\n", ""),
+        (b"x\nno such file\n\n", b"step 1\n", "no such file"),
+        (b"ERROR: no such file\n=== aborted ===\n", b"", "ERROR: no such file"),
+        (b"=== aborted ===\n", b"ERROR: bad style\nlast line: x\n", "ERROR: bad style"),
+        (b"error\n" + b"x" * 10_000 + b"\nend \xff", b"", "end \N{REPLACEMENT CHARACTER}"),
     ],
 )
-def test_a_program_that_fails_is_quoted(run, stderr, detail):
+def test_a_program_that_fails_is_quoted(run, stderr, stdout, detail):
     run.chore_file("c", "stderr").write_bytes(stderr)
+    run.chore_file("c", "stdout").write_bytes(stdout)
     finished = settle(run, program(), ended(2))
     assert (finished.reason, finished.detail) == (Reason.NONZERO_EXIT, detail)
 

@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from matensemble import wire, workdir
@@ -24,7 +25,7 @@ from matensemble.workdir import RunDir
 
 MAX_DETAIL_CHARACTERS = 500
 MAX_TAIL_BYTES = 4096
-"""How much of a chore's stderr is searched for its last words."""
+"""How much of what a chore wrote is searched for its last words."""
 
 
 def settle(run: RunDir, chore: Chore, ended: JobEnded) -> ChoreFinished:
@@ -117,16 +118,31 @@ def _one_line(text: str) -> str:
 
 
 def _last_words(run: RunDir, chore_id: str) -> str:
-    """Return the last line of a chore's stderr that holds anything."""
-    path = run.chore_file(chore_id, workdir.STDERR)
+    """Return the line that best says why a program failed.
+
+    The last one that speaks of an error, on stderr or else on stdout (where simulation programs
+    like to put it); else the last one on stderr.
+    """
+    stderr, stdout = (
+        _tail(run.chore_file(chore_id, name)) for name in (workdir.STDERR, workdir.STDOUT)
+    )
+    for lines in (stderr, stdout):
+        for line in reversed(lines):
+            if "error" in line.lower():
+                return line
+    return stderr[-1] if stderr else ""
+
+
+def _tail(path: Path) -> list[str]:
+    """Return the last lines of a file that hold anything; none where it cannot be read."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         with os.fdopen(os.open(path, flags), "rb") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - MAX_TAIL_BYTES, 0))
-            lines = file.read().decode(errors="replace").split("\n")
-    except OSError:  # a courtesy; there may be no such file
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+            text = file.read().decode(errors="replace")
+    except OSError:  # a courtesy: exit code and files are there all the same
+        return []
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 _SIGNAL_HINTS = {
