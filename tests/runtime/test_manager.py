@@ -302,12 +302,14 @@ def test_a_result_is_there_as_soon_as_its_chore_has_ended(pipe, tmp_path):
         return "early"
 
     early = quick()
-    pipe.exec(["sh", "-c", f"until test -e {gate}; do sleep 0.02; done"], name="long")
+    long = pipe.exec(["sh", "-c", f"until test -e {gate}; do sleep 0.02; done"], name="long")
     future = pipe.submit(**LOCAL)
     assert early.result(timeout=30) == "early"
     assert not future.done()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match="the run has not ended within 0 s, and goes on in /"):
         pipe.results(timeout=0)
+    with pytest.raises(TimeoutError, match="chore-long-0002 has not ended within"):
+        long.result(timeout=0.01)
     gate.touch()
     future.result(timeout=30)
     assert early.result(timeout=0) == "early"

@@ -564,3 +564,9 @@ def test_headers_written_by_hand_equal_those_of_the_chore(pipe):
     for line, chore in zip(lines, chores.values(), strict=True):
         assert json.loads(line) == json.loads(json.dumps(chore.to_header()))
     assert list(chores.values())[2].command[1:3] == ('quo"te', "é\n")
+
+
+def test_a_lambda_needs_a_name(pipe):
+    with pytest.raises(InvalidNameError, match="pass name="):
+        pipe.chore(lambda x: x)
+    assert pipe.chore(name="f")(lambda x: x)(1).chore_id == "chore-f-0001"

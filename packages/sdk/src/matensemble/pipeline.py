@@ -295,7 +295,7 @@ class Pipeline(Recording):
             If nothing was submitted.
         """
         if self._future is not None:
-            return self._future.result(timeout)
+            return self._wait(self._future, timeout, "the run")
         if self._saved is not None and self._saved.run.journal_path.exists():
             return Results.read(self._saved.run)
         raise NotSubmittedError("the results of this pipeline")
@@ -305,10 +305,10 @@ class Pipeline(Recording):
         if self._future is None:
             raise NotSubmittedError(f"the result of {dependency}")
         if isinstance(dependency, Gather):
-            return self._future.result(timeout).gather(dependency.name)
+            return self._wait(self._future, timeout, "the run").gather(dependency.name)
         chore_id = cast(str, dependency)
         try:
-            results = self._future.when_ended(chore_id).result(timeout)
+            results = self._wait(self._future.when_ended(chore_id), timeout, chore_id)
         except RunInterruptedError:
             results = Results.read(cast(Workflow, self._saved).run)
             if chore_id not in results:
@@ -317,6 +317,17 @@ class Pipeline(Recording):
         if isinstance(value, ChoreFailedError):
             raise value
         return value
+
+    def _wait(self, future: Future[Results], timeout: float | None, what: str) -> Results:
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            if future.done():  # it is the answer, then
+                raise
+            raise TimeoutError(
+                f"{what} has not ended within {timeout:g} s, and goes on in {self.run_dir}; "
+                "ask again later, or with timeout=None to wait without limit"
+            ) from None
 
     def __enter__(self) -> Self:
         return self

@@ -453,8 +453,8 @@ class Recording(ABC):
         self._check_open("registering a function")
         if name is None:
             name = getattr(function, "__name__", None)
-            if name is None and callable(function):
-                raise InvalidNameError(repr(function), "is no name; pass name=…")
+            if name in (None, "<lambda>") and callable(function):
+                raise InvalidNameError(name or repr(function), "is no name; pass name=…")
         self.registry.register(cast(str, name), function, replace=is_notebook())
         return cast(str, name)
 
