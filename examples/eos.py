@@ -8,8 +8,8 @@ the fits that exist by then and writes a table, beside experimental values, and 
     python examples/eos.py
 
 The energies are those of effective medium theory (EMT) as in ASE: K. W. Jacobsen, P. Stoltze and
-J. K. Nørskov, Surf. Sci. 366, 394 (1996). It takes half a minute on two cores, and runs unchanged
-inside ``flux start``. Needs ase, numpy and matplotlib, where the chores run.
+J. K. Nørskov, Surf. Sci. 366, 394 (1996). It takes well under a minute on two cores, and runs
+unchanged inside ``flux start``. Needs ase, numpy and matplotlib, where the chores run.
 """
 
 from __future__ import annotations
