@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from matensemble.cli import main
 from matensemble.history import ChoreHistory
 from matensemble.model import ChoreState
-from matensemble.status import RecordKind, encode_journal_record
+from matensemble.status import RecordKind, encode_journal_record, journal_stamp
 from matensemble.subcommands import logs as logs_module
 from matensemble.workdir import RunDir
 
@@ -39,7 +39,9 @@ class Journal:
         fields: Mapping[str, Any] | None = None,
     ) -> None:
         self._sequence += 1
-        line = encode_journal_record(self._sequence, 1, 0.0, 0.0, kind, chore_id, 1, fields)
+        line = encode_journal_record(
+            self._sequence, journal_stamp(1, 0.0, 0.0), kind, chore_id, 1, fields
+        )
         with self._run.journal_path.open("ab") as journal:
             journal.write(line)
 
@@ -149,7 +151,7 @@ def test_empty_output_is_told_apart_from_none(saved: RunDir, journal: Journal) -
 
 
 def test_a_torn_last_record_is_left_for_later(saved: RunDir, journal: Journal) -> None:
-    line = encode_journal_record(2, 1, 0.0, 0.0, RecordKind.COMPLETED, FIT)
+    line = encode_journal_record(2, journal_stamp(1, 0.0, 0.0), RecordKind.COMPLETED, FIT)
     history = ChoreHistory(saved, FIT)
     for piece, state in ((line[:20], ChoreState.BLOCKED), (line[20:], ChoreState.COMPLETED)):
         with saved.journal_path.open("ab") as file:

@@ -11,7 +11,7 @@ from matensemble.chore import Chore
 from matensemble.errors import ChoreFailedError, FormatError, ResultCorruptError, ResultMissingError
 from matensemble.model import ChoreState, ChoreType, ExecResult, Reason
 from matensemble.results import COMPLETED, Outcome, Results
-from matensemble.status import RecordKind, encode_journal_record
+from matensemble.status import RecordKind, encode_journal_record, journal_stamp
 from matensemble.workflow import (
     Manifest,
     create_run_dir,
@@ -150,7 +150,7 @@ def test_gather_orders_by_number_past_four_digits(run):
 
 def journal(run, *records):
     lines = [
-        encode_journal_record(i, 1, 0.0, 0.0, kind, chore_id, 1, fields)
+        encode_journal_record(i, journal_stamp(1, 0.0, 0.0), kind, chore_id, 1, fields)
         for i, (kind, chore_id, fields) in enumerate(records, 1)
     ]
     run.journal_path.write_bytes(b"".join(lines))

@@ -15,6 +15,7 @@ from matensemble.status import (
     RunStatus,
     decode_journal_line,
     encode_journal_record,
+    journal_stamp,
     read_status,
 )
 
@@ -37,7 +38,12 @@ FIELDS = st.dictionaries(
 )
 def test_journal_round_trip(sequence, epoch, wall, monotonic, kind, chore_id, attempt, fields):
     line = encode_journal_record(
-        sequence, epoch, wall, monotonic, kind, chore_id, attempt, fields or None
+        sequence,
+        journal_stamp(epoch, wall, monotonic),
+        kind,
+        chore_id,
+        attempt,
+        fields or None,
     )
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -50,7 +56,12 @@ def test_journal_round_trip(sequence, epoch, wall, monotonic, kind, chore_id, at
 
 
 LINE = encode_journal_record(
-    7, 1, 1.5, 2.5, RecordKind.FAILED, "chore-a-0001", 1, {"r": "exception", "d": 'a,"z":"'}
+    7,
+    journal_stamp(1, 1.5, 2.5),
+    RecordKind.FAILED,
+    "chore-a-0001",
+    1,
+    {"r": "exception", "d": 'a,"z":"'},
 )
 
 

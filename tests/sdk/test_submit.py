@@ -19,7 +19,7 @@ from matensemble.model import ChoreState, Reason
 from matensemble.pipeline import Pipeline
 from matensemble.protocols import RunFuture, RunOptions
 from matensemble.results import COMPLETED, Outcome, Results
-from matensemble.status import RecordKind, encode_journal_record
+from matensemble.status import RecordKind, encode_journal_record, journal_stamp
 from matensemble.workflow import Workflow
 
 
@@ -129,7 +129,9 @@ def test_an_interrupted_run_keeps_what_completed(pipe, runtime):
     runtime.future = None
     pipe._future = RunFuture(lambda chore_id, answer: None)
     pipe._future.set_exception(RunInterruptedError(str(run_dir), "SIGTERM"))
-    line = encode_journal_record(1, 1, 0, 0, RecordKind.COMPLETED, first.chore_id, 1, {"x": 0})
+    line = encode_journal_record(
+        1, journal_stamp(1, 0, 0), RecordKind.COMPLETED, first.chore_id, 1, {"x": 0}
+    )
     (run_dir / "journal.jsonl").write_bytes(line)
     assert first.result() == {"id": first.chore_id}
     with pytest.raises(RunInterruptedError):

@@ -104,7 +104,7 @@ class FutureProcessingStrategy(ABC):
         return self._manager.view
 
     def wait(self, timeout: float) -> Sequence[Completion]:
-        """Wait until at least one chore has ended, and return all that have.
+        """Wait until at least one chore has ended, and return those that have, a few dozen at most.
 
         Parameters
         ----------
@@ -144,14 +144,13 @@ class FutureProcessingStrategy(ABC):
 
 
 class AdaptiveStrategy(FutureProcessingStrategy):
-    """Consider starts after every settled completion: the allocation stays full. The default."""
+    """Start what fits as soon as completions are settled, so the allocation stays full."""
 
     def process_futures(self, buffer_time: float) -> None:
         """Do one round."""
         self.submit_ready()
         for completion in self.wait(buffer_time):
             self.settle(completion)
-            self.submit_ready()
 
 
 class NonAdaptiveStrategy(FutureProcessingStrategy):

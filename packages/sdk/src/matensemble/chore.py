@@ -170,8 +170,9 @@ class Chore:
     @property
     def upstream(self) -> tuple[str, ...]:
         """Ids of all chores that must complete first, each once."""
-        if not self.after and all(isinstance(dep, str) for dep in self.deps):
-            return self.deps  # type: ignore[return-value]
+        deps = self.deps
+        if not self.after and (not deps or all(type(dep) is str for dep in deps)):
+            return deps  # type: ignore[return-value]
         return tuple(dict.fromkeys([d for d in self.deps if isinstance(d, str)] + [*self.after]))
 
     @property

@@ -386,17 +386,18 @@ class Workflow:
         path = str(self.run.chores_path)
         try:
             num_bytes = self.run.arguments_path.stat().st_size
-            lines = self.run.chores_path.open("rb")
+            lines = self.run.chores_path.open(encoding="ascii", errors="surrogateescape")
         except OSError as error:
             raise FormatError(
                 str(error.filename), f"cannot be read ({error.strerror}); the run is incomplete"
             ) from error
         seen: set[str] = set()
+        names: set[str] = set()
         with lines:
             for number, line in enumerate(lines, 1):
                 try:
                     chore = Chore.from_header(json.loads(line))
-                    _check_chore(chore, seen, num_bytes)
+                    _check_chore(chore, seen, names, num_bytes)
                 except (
                     KeyError, TypeError, ValueError, AttributeError, RecursionError,
                     MatEnsembleError,
@@ -440,15 +441,15 @@ class Workflow:
         return env
 
 
-def _check_chore(chore: Chore, seen: set[str], num_bytes: int) -> None:
+def _check_chore(chore: Chore, seen: set[str], names: set[str], num_bytes: int) -> None:
     """Raise ValueError where a chore does not fit what was read so far."""
     if not _CHORE_ID.fullmatch(chore.id) or len(chore.id) > 200:
         raise ValueError(f"the id {chore.id!r} cannot be a directory name")
     if chore.id in seen:
         raise ValueError(f"the id {chore.id} comes twice")
-    check_name(chore.name)
-    if chore.callable is not None:
-        check_name(chore.callable)
+    for name in (chore.name, chore.callable):
+        if name is not None and name not in names:
+            names.add(check_name(name))
     for upstream in chore.upstream:
         if upstream not in seen:
             raise ValueError(f"{chore.id} depends on {upstream}, which does not stand before it")

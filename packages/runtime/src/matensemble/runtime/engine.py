@@ -15,6 +15,7 @@ when completions are settled and when starts are considered; it reaches the engi
 
 from __future__ import annotations
 
+import gc
 import logging
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
@@ -29,7 +30,7 @@ from matensemble.runtime.executors.base import Executor, ExecutorLost, JobEnded
 from matensemble.runtime.journal import Journal
 from matensemble.runtime.launch import Launcher
 from matensemble.runtime.outcomes import result_of
-from matensemble.runtime.recorder import Recorder
+from matensemble.runtime.recorder import PUBLISH_INTERVAL_SECONDS, Recorder
 from matensemble.runtime.scheduler.events import (
     ChoreAdded,
     ChoreFinished,
@@ -50,6 +51,8 @@ from matensemble.status import RecordKind
 from matensemble.workflow import Workflow
 
 SYNC_INTERVAL_SECONDS = 1.0
+MAX_COMPLETIONS = 64
+"""Completions of one round. Enough to write the journal rarely, few enough to start at once."""
 INTERRUPT_PATIENCE_SECONDS = 4.5
 """How long an interrupted run waits for its chores to end: TERM, KILL after 3 s, and a little."""
 MAX_IDLE_ROUNDS = 20
@@ -132,9 +135,9 @@ class Engine:
         self._clock = clock
         self._run_state = RunState.RUNNING
         self._detail = ""
-        self._asked: dict[str, list[Future[Results]]] = {}
+        self._asked: dict[str | None, list[Future[Results]]] = {}
         self._unsettled: dict[tuple[str, int], list[ResourcesFreed]] = {}
-        self._next_sync = clock.monotonic() + SYNC_INTERVAL_SECONDS
+        self._duties_at = self._sync_at = clock.monotonic()
         self._interrupt_deadline = float("inf")
         self._idle_rounds = 0
 
@@ -156,30 +159,29 @@ class Engine:
             If the executor was lost, or nothing can make progress.
         """
         try:
-            for chore in self.workflow.chores():
-                self._handle(ChoreAdded(chore))
+            self._admit_saved_chores()
             self._publish(force=True)
             while not self.state.is_finished and not self._is_out_of_patience():
                 strategy.process_futures(self._buffer_time)
-                self._after_round()
+                self._do_duties()
             return self._conclude()
         except BaseException as error:
             if not self._run_state.is_terminal:
                 self._end(RunState.INTERRUPTED, f"{type(error).__name__}: {error}")
             raise
 
-    def _after_round(self) -> None:
-        if self._clock.monotonic() >= self._next_sync:
-            self._next_sync = self._clock.monotonic() + SYNC_INTERVAL_SECONDS
-            self._journal.sync()
-        self._publish()
-        if self._idle_rounds > MAX_IDLE_ROUNDS:
-            waiting = next(e for e in self.state if not e.state.is_terminal)
-            raise RunFailedError(
-                str(self.workflow.run.root),
-                f"nothing runs and nothing can be started: {waiting.chore.id} "
-                f"{self.state.story(waiting.chore.id).because}",
-            )
+    def _admit_saved_chores(self) -> None:
+        # What is made here lives as long as the run: collecting it, again and again while it
+        # grows, would cost a third of the time that a chore takes in all.
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            for chore in self.workflow.chores():
+                self._handle(ChoreAdded(chore))
+            gc.freeze()
+        finally:
+            if was_enabled:
+                gc.enable()
 
     def _is_out_of_patience(self) -> bool:
         return self._clock.monotonic() > self._interrupt_deadline
@@ -215,39 +217,45 @@ class Engine:
     # --- for strategies -----------------------------------------------------------------------
 
     def wait(self, timeout: float) -> list[JobEnded]:
-        """Wait until an attempt has ended, and return all that have; none after `timeout` seconds.
+        """Wait until an attempt has ended, and return those that have; none after the timeout.
 
+        At most `MAX_COMPLETIONS`, so that what they make room for does not wait for the rest.
         Facts of other kinds are handled on the way. Returns early when one of them could let
         something start, so that the caller considers it.
         """
-        deadline = self._clock.monotonic() + timeout
         ended: list[JobEnded] = []
         is_news = False
-        while True:
-            patience = 0.0
-            if not ended and not is_news:
-                patience = min(deadline - self._clock.monotonic(), self._next_duty())
+        deadline = min(self._clock.monotonic() + timeout, self._interrupt_deadline)
+        while not (ended or is_news):
+            if self._inbox.empty():
+                self._journal.flush()  # nothing stays behind while the driver sleeps
             try:
-                event = (
-                    self._inbox.get(timeout=patience) if patience > 0 else self._inbox.get_nowait()
-                )
+                event = self._inbox.get(timeout=self._seconds_until(deadline))
             except Empty:
-                if ended or is_news or self._clock.monotonic() >= deadline:
-                    break
-                self._after_round()
-                if self._is_out_of_patience():
+                self._do_duties()
+                if self._clock.monotonic() >= min(deadline, self._interrupt_deadline):
                     break
                 continue
-            is_news = self._receive(event, ended) or is_news
-        self._journal.flush()
+            is_news = self._receive(event, ended)
+            while len(ended) < MAX_COMPLETIONS and not self._inbox.empty():
+                is_news = self._receive(self._inbox.get_nowait(), ended) or is_news
         self._count_idle_round(bool(ended) or is_news)
         return ended
 
-    def _next_duty(self) -> float:
-        """Seconds until something is to be done that no event announces."""
+    def _seconds_until(self, deadline: float) -> float:
+        """Return how long to sleep: until the deadline, or a duty that no event announces."""
+        return max(0.0, min(deadline, self._duties_at) - self._clock.monotonic())
+
+    def _do_duties(self) -> None:
+        """Sync the journal and publish the status, if that is due."""
         now = self._clock.monotonic()
-        duty = min(max(self._recorder.due_in, 0.05), self._interrupt_deadline - now + 0.01)
-        return max(duty, 0.001)
+        if now < self._duties_at:
+            return
+        self._duties_at = now + PUBLISH_INTERVAL_SECONDS
+        self._publish()
+        if now >= self._sync_at:
+            self._sync_at = now + SYNC_INTERVAL_SECONDS
+            self._journal.sync()
 
     def _receive(self, event: InboxEvent, ended: list[JobEnded]) -> bool:
         """Take one event; return whether it could let something start."""
@@ -342,17 +350,18 @@ class Engine:
     def _handle(self, *events: Event) -> int:
         """Hand facts to the state, journal what it decided, then carry it out."""
         orders: list[Submit | Cancel] = []
+        journal, asked = self._journal, self._asked
         for event in events:
             for instruction in self.state.handle(event):
-                if type(instruction) is Record:
-                    self._journal.append(instruction)
-                    if instruction.chore_id is not None and instruction.chore_id in self._asked:
-                        self._answer(instruction.chore_id)
-                else:
-                    orders.append(instruction)  # type: ignore[arg-type]
+                if not isinstance(instruction, Record):
+                    orders.append(instruction)
+                    continue
+                journal.append(instruction)
+                if asked and instruction.chore_id in asked:
+                    self._answer(instruction.chore_id)
         if not orders:
             return 0
-        self._journal.flush()
+        journal.flush()
         num_submitted = 0
         for order in orders:
             if isinstance(order, Submit):
@@ -362,9 +371,11 @@ class Engine:
                 self._executor.cancel(order.chore_id, order.attempt)
         return num_submitted
 
-    def _answer(self, chore_id: str) -> None:
+    def _answer(self, chore_id: str | None) -> None:
         """Answer who waits for a chore, if it has ended."""
-        if chore_id not in self.state or not self.state.entry(chore_id).state.is_terminal:
+        if chore_id is None or chore_id not in self.state:
+            return
+        if not self.state.entry(chore_id).state.is_terminal:
             return
         results = result_of(self.workflow.run, self.state, chore_id)
         for answer in self._asked.pop(chore_id):
@@ -390,8 +401,14 @@ class Engine:
         )
 
     def _count_idle_round(self, is_busy: bool) -> None:
-        can_start = self.state.phase is Phase.STARTING
-        if is_busy or self.state.num_live or not can_start:
+        if is_busy or self.state.num_live or self.state.phase is not Phase.STARTING:
             self._idle_rounds = 0
-        else:
-            self._idle_rounds += 1
+            return
+        self._idle_rounds += 1
+        if self._idle_rounds > MAX_IDLE_ROUNDS:
+            waiting = next(entry for entry in self.state if not entry.state.is_terminal)
+            story = self.state.story(waiting.chore.id)
+            raise RunFailedError(
+                str(self.workflow.run.root),
+                f"nothing runs and nothing can be started: {story.chore_id} {story.because}",
+            )

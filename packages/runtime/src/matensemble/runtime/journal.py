@@ -15,7 +15,7 @@ from typing import Protocol
 
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.scheduler.instructions import Record
-from matensemble.status import encode_journal_record
+from matensemble.status import encode_journal_record, journal_stamp
 from matensemble.workdir import FILE_MODE
 
 
@@ -70,18 +70,21 @@ class FileJournal:
         self.sequence = 0
         self._is_dirty = False
         self._lines: list[bytes] = []
+        self._stamp = ""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, FILE_MODE)
 
     def append(self, record: Record) -> None:
         """Take a record; it is on its way to the file at the next `flush`."""
+        if not self._lines:
+            clock = self._clock
+            elapsed = clock.monotonic() - self._started
+            self._stamp = journal_stamp(self.epoch, clock.time(), elapsed)
         self.sequence += 1
         self._lines.append(
             encode_journal_record(
                 self.sequence,
-                self.epoch,
-                self._clock.time(),
-                self._clock.monotonic() - self._started,
+                self._stamp,
                 record.kind,
                 record.chore_id,
                 record.attempt,

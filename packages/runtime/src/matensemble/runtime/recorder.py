@@ -83,11 +83,6 @@ class Recorder:
             started_at=self._now(),
         )
 
-    @property
-    def due_in(self) -> float:
-        """Seconds until the next publication may happen, at least 0."""
-        return max(0.0, self._next_publication - self._clock.monotonic())
-
     def publish(
         self,
         state: SchedulerState,

@@ -10,6 +10,18 @@ from matensemble.runtime.scheduler.resources import Placement, Shape
 from matensemble.runtime.scheduler.states import BLOCKED
 
 
+class Group:
+    """All chores of one name. Written by `SchedulerState` only."""
+
+    __slots__ = ("counts", "members")
+
+    def __init__(self) -> None:
+        self.members: list[Entry] = []
+        """In the order of their admission."""
+        self.counts = dict.fromkeys(ChoreState, 0)
+        """How many of them stand where."""
+
+
 class Entry:
     """A chore and where it stands. Written by `SchedulerState` only."""
 
@@ -19,6 +31,7 @@ class Entry:
         "dependents",
         "detail",
         "exit_code",
+        "group",
         "is_cancelling",
         "missing",
         "order",
@@ -29,8 +42,9 @@ class Entry:
         "state",
     )
 
-    def __init__(self, chore: Chore, shape: Shape, admission: int) -> None:
+    def __init__(self, chore: Chore, group: Group, shape: Shape, admission: int) -> None:
         self.chore = chore
+        self.group = group
         self.shape = shape
         self.order = (chore.nice, admission)
         """`nice`, then admission; unique."""

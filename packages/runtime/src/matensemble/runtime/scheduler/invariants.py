@@ -48,9 +48,11 @@ def _check_resources(state: SchedulerState) -> None:
 def _check_counts(state: SchedulerState) -> None:
     by_state = Counter(entry.state for entry in state)
     assert {s: n for s, n in state._total.items() if n} == dict(by_state), "counts differ"
-    for name, counts in state._counts.items():
-        recount = Counter(entry.state for entry in state.members(name))
-        assert {s: n for s, n in counts.items() if n} == dict(recount), f"counts of {name} differ"
+    for name, group in state._groups.items():
+        recount = Counter(entry.state for entry in group.members)
+        assert {s: n for s, n in group.counts.items() if n} == dict(recount), (
+            f"counts of {name} differ"
+        )
     unended = Counter(e.chore.stage for e in state if not e.state.is_terminal)
     assert {s: n for s, n in enumerate(state._unended) if n} == dict(unended), "stages differ"
     live = {entry.chore.id for entry in state if entry.state in LIVE}

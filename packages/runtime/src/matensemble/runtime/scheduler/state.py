@@ -26,7 +26,7 @@ from typing import Any
 from matensemble.chore import Chore
 from matensemble.model import ChoreState, Reason
 from matensemble.runtime.scheduler import events as ev
-from matensemble.runtime.scheduler.entry import Entry, Transition
+from matensemble.runtime.scheduler.entry import Entry, Group, Transition
 from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit
 from matensemble.runtime.scheduler.invariants import validate
 from matensemble.runtime.scheduler.policy import Policy
@@ -74,11 +74,12 @@ class SchedulerState:
         self.ledger = Ledger(Allocation(()))
         self.root_failures: list[RootFailure] = []
         self.num_root_failures = 0
-        self._history: deque[tuple[str, ChoreState, ChoreState, str]] = deque(maxlen=HISTORY_LENGTH)
+        self._history: deque[tuple[str, ChoreState, ChoreState, type]] = deque(
+            maxlen=HISTORY_LENGTH
+        )
         self._entries: dict[str, Entry] = {}
         self._ready: ReadyQueue[Entry] = ReadyQueue()
-        self._groups: dict[str, list[Entry]] = {}
-        self._counts: dict[str, dict[ChoreState, int]] = {}
+        self._groups: dict[str, Group] = {}
         self._total: dict[ChoreState, int] = dict.fromkeys(ChoreState, 0)
         self._fits: dict[Shape, bool] = {}
         self._queued: dict[str, Entry] = {}  # submitted beyond what fits, oldest first
@@ -89,7 +90,7 @@ class SchedulerState:
         self._waiter: Entry | None = None  # first in order of those that do not fit
         self._overtaken_cores = 0
         self._set_aside: frozenset[int] = frozenset()
-        self._event = ""
+        self._event: type = object
         self._out: list[Instruction] = []
 
     # --- reading ------------------------------------------------------------------------------
@@ -109,7 +110,8 @@ class SchedulerState:
 
     def members(self, group: str) -> list[Entry]:
         """Return the chores of a group in the order of their admission."""
-        return self._groups.get(group, [])
+        known = self._groups.get(group)
+        return known.members if known is not None else []
 
     @property
     def allocation(self) -> Allocation:
@@ -141,12 +143,15 @@ class SchedulerState:
 
     def counts_by_group(self) -> dict[str, Counts]:
         """Return the same by group."""
-        return {name: _counts(counts) for name, counts in self._counts.items()}
+        return {name: _counts(group.counts) for name, group in self._groups.items()}
 
     @property
     def history(self) -> list[Transition]:
         """The latest changes of state, oldest first; at most `HISTORY_LENGTH`."""
-        return [Transition(*change) for change in self._history]
+        return [
+            Transition(chore_id, before, after, event.__name__)
+            for chore_id, before, after, event in self._history
+        ]
 
     @property
     def waiter(self) -> Entry | None:
@@ -170,7 +175,7 @@ class SchedulerState:
         ValueError
             If the event contradicts the state: an unknown dependency, an id that is taken.
         """
-        self._event = type(event).__name__
+        self._event = type(event)
         out: list[Instruction] = []
         self._out = out
         _HANDLERS[type(event)](self, event)
@@ -299,13 +304,13 @@ class SchedulerState:
     def _admit(self, chore: Chore) -> Entry:
         if chore.id in self._entries:
             raise ValueError(f"{chore.id} was added twice")
-        entry = Entry(chore, Shape.of(chore.resources), len(self._entries))
+        group = self._groups.get(chore.name)
+        if group is None:
+            group = self._groups[chore.name] = Group()
+        entry = Entry(chore, group, Shape.of(chore.resources), len(self._entries))
         self._entries[chore.id] = entry
-        self._groups.setdefault(chore.name, []).append(entry)
-        counts = self._counts.get(chore.name)
-        if counts is None:
-            counts = self._counts[chore.name] = dict.fromkeys(ChoreState, 0)
-        counts[BLOCKED] += 1
+        group.members.append(entry)
+        group.counts[BLOCKED] += 1
         self._total[BLOCKED] += 1
         stage = chore.stage
         while len(self._unended) <= stage:
@@ -506,7 +511,7 @@ class SchedulerState:
         if state not in TRANSITIONS[before]:
             raise ValueError(f"{entry.chore.id} cannot go from {before} to {state}")
         entry.state = state
-        counts = self._counts[entry.chore.name]
+        counts = entry.group.counts
         counts[before] -= 1
         counts[state] += 1
         self._total[before] -= 1
