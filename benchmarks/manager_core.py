@@ -26,6 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
+from row import HEADER, Row, print_rows
+
 from matensemble.model import RunState
 from matensemble.runtime.engine import Engine, Inbox
 from matensemble.runtime.executors.request import LaunchRequest
@@ -49,6 +51,8 @@ from matensemble.workflow import (
 )
 
 SHAPES = ("fan", "chain", "layers")
+TARGET_MICROSECONDS = 60.0
+TARGET_BYTES = 400.0
 
 
 class PaperLauncher:
@@ -136,8 +140,30 @@ def floor(count: int) -> float:
     return (time.process_time() - start) / count * 1e6
 
 
+def measure(shape: str, count: int) -> dict[str, float]:
+    """Return the figures of one run, made in a process of its own."""
+    command = [sys.executable, __file__, str(count), "--one", shape]
+    answer = subprocess.run(command, capture_output=True, check=True).stdout
+    figures: dict[str, float] = json.loads(answer)
+    return figures
+
+
+def rows(counts: list[int]) -> Iterator[Row]:
+    """Yield time, journal and memory of each shape and size."""
+    for shape in SHAPES:
+        for count in counts:
+            figures = measure(shape, count)
+            cpu = figures["cpu_us"]
+            what = f"manager core, {count:,} chores: {shape}"
+            ratio = cpu / figures["floor_us"]
+            yield Row("S5", what, cpu, "µs", ratio, TARGET_MICROSECONDS, is_ratio_limited=False)
+        size = figures["journal_bytes"]
+        yield Row("S5", "  journal", size, "bytes", None, TARGET_BYTES, is_ratio_limited=False)
+        yield Row("S5", "  resident memory", figures["memory_mb"], "MB")
+
+
 def main() -> None:
-    """Print one line a shape and size; each is measured in a process of its own."""
+    """Print the table; each figure is measured in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("counts", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -146,25 +172,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             print(json.dumps(run(arguments.one, arguments.counts[0], Path(directory))))
         return
-    print(
-        f"{'shape':8} {'chores':>9} {'cpu µs':>7} {'floor µs':>9} {'ratio':>6} {'bytes':>6} {'MB':>6}"
-    )
-    for shape in SHAPES:
-        for count in arguments.counts:
-            figures = measure(shape, count)
-            print(
-                f"{shape:8} {count:9} {figures['cpu_us']:7.1f} {figures['floor_us']:9.1f} "
-                f"{figures['cpu_us'] / figures['floor_us']:6.2f} "
-                f"{figures['journal_bytes']:6.0f} {figures['memory_mb']:6.0f}"
-            )
-
-
-def measure(shape: str, count: int) -> dict[str, float]:
-    """Return the figures of one run, made in a process of its own."""
-    command = [sys.executable, __file__, str(count), "--one", shape]
-    answer = subprocess.run(command, capture_output=True, check=True).stdout
-    figures: dict[str, float] = json.loads(answer)
-    return figures
+    print(HEADER)
+    print_rows(rows(arguments.counts))
 
 
 if __name__ == "__main__":
