@@ -57,7 +57,7 @@ def _check_counts(state: SchedulerState) -> None:
     assert {s: n for s, n in enumerate(state._unended) if n} == dict(unended), "stages differ"
     live = {entry.chore.id for entry in state if entry.state in LIVE}
     assert set(state._live) == live, "live attempts differ from submitted and running chores"
-    assert set(state._queued) <= live, "a queued chore is not live"
+    assert set(state._starter.queued) <= live, "a queued chore is not live"
 
 
 def _check_chores(state: SchedulerState) -> None:
@@ -73,4 +73,6 @@ def _check_chores(state: SchedulerState) -> None:
         if entry.state in (BLOCKED, READY):
             assert entry.placement is None or entry.attempt, f"{name} holds resources too early"
         if entry.state is SUBMITTED and entry.placement is None:
-            assert name in state._queued, f"{name} was submitted and neither holds nor queues"
+            assert name in state._starter.queued, (
+                f"{name} was submitted and neither holds nor queues"
+            )

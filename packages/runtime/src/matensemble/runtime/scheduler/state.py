@@ -3,14 +3,6 @@
 `SchedulerState.handle(event)` takes a fact and returns orders; it reads no clock, file, thread or
 Flux handle. The engine is its only caller. Every event costs O(log n) plus the chores it changes.
 
-Who starts, and no starvation
------------------------------
-Ready chores start in the order ``(nice, admission)``. One that does not fit is overtaken by later
-ones that do, but not for ever: once those that overtook the *first* waiting chore were given
-`Policy.patience` times the cores of the allocation, nodes are set aside for it (the ones closest
-to having room), and nothing behind it starts there until it does. Chores in front of it are
-finitely many, so each becomes the first in time.
-
 Gathers
 -------
 A chore that gathers a group becomes ready when every chore of a lower stage has ended (and its
@@ -30,15 +22,8 @@ from matensemble.runtime.scheduler.entry import Entry, Group, Transition
 from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit
 from matensemble.runtime.scheduler.invariants import validate
 from matensemble.runtime.scheduler.policy import Policy
-from matensemble.runtime.scheduler.ready_queue import ReadyQueue
-from matensemble.runtime.scheduler.resources import (
-    Allocation,
-    Ledger,
-    Placement,
-    Shape,
-    can_ever_fit,
-    nodes_to_set_aside,
-)
+from matensemble.runtime.scheduler.resources import Allocation, Ledger, Shape
+from matensemble.runtime.scheduler.starter import Start, Starter
 from matensemble.runtime.scheduler.states import (
     BLOCKED,
     CANCELLED,
@@ -71,25 +56,19 @@ class SchedulerState:
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
         self.phase = Phase.STARTING
-        self.ledger = Ledger(Allocation(()))
         self.root_failures: list[RootFailure] = []
         self.num_root_failures = 0
         self._history: deque[tuple[str, ChoreState, ChoreState, type]] = deque(
             maxlen=HISTORY_LENGTH
         )
+        self._starter = Starter(self.policy)
         self._entries: dict[str, Entry] = {}
-        self._ready: ReadyQueue[Entry] = ReadyQueue()
         self._groups: dict[str, Group] = {}
         self._total: dict[ChoreState, int] = dict.fromkeys(ChoreState, 0)
-        self._fits: dict[Shape, bool] = {}
-        self._queued: dict[str, Entry] = {}  # submitted beyond what fits, oldest first
         self._live: dict[str, Entry] = {}  # an attempt is with the executor
         self._unended: list[int] = []  # chores that have not ended, by stage
         self._stage = 0  # lowest stage that has such chores
         self._gathering: dict[int, list[Entry]] = {}  # waiting for the stages below
-        self._waiter: Entry | None = None  # first in order of those that do not fit
-        self._overtaken_cores = 0
-        self._set_aside: frozenset[int] = frozenset()
         self._event: type = object
         self._out: list[Instruction] = []
 
@@ -112,6 +91,11 @@ class SchedulerState:
         """Return the chores of a group in the order of their admission."""
         known = self._groups.get(group)
         return known.members if known is not None else []
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is free, node by node."""
+        return self._starter.ledger
 
     @property
     def allocation(self) -> Allocation:
@@ -156,7 +140,7 @@ class SchedulerState:
     @property
     def waiter(self) -> Entry | None:
         """The first ready chore, in order, that did not fit when starts were last considered."""
-        return self._waiter
+        return self._starter.waiter
 
     def story(self, chore_id: str) -> Story:
         """Return why a chore is in its state. O(dependencies)."""
@@ -184,7 +168,7 @@ class SchedulerState:
     def _on_allocation(self, event: ev.AllocationLearned) -> None:
         if self._entries:
             raise ValueError("the allocation must be known before the first chore")
-        self.ledger = Ledger(event.allocation)
+        self._starter.begin(event.allocation)
 
     def _on_added(self, event: ev.ChoreAdded) -> None:
         entry = self._admit(event.chore)
@@ -193,7 +177,7 @@ class SchedulerState:
         root = self._link(entry)
         if root is not None:
             self._skip(entry, root)
-        elif not self._can_fit(entry.shape):
+        elif not self._starter.can_ever_fit(entry.shape):
             self._fail(
                 entry,
                 Reason.EXCEEDS_ALLOCATION,
@@ -215,29 +199,10 @@ class SchedulerState:
         if self._gathering:
             self._release_gathers()
         if not self._total[READY]:
-            self._waiter, self._set_aside = None, frozenset()
+            self._starter.forget_waiter()
             return
-        first_waiting: Entry | None = None
-        overtaking = False
-        for entry in self._ready.in_order():
-            if self.ledger.free_cores <= 0 or (overtaking and self.policy.patience <= 0):
-                first_waiting = first_waiting or entry
-                break
-            placement = self.ledger.find(
-                entry.shape, self._set_aside if overtaking else frozenset()
-            )
-            if placement is not None:
-                self._submit(entry, placement)
-                if overtaking:
-                    self._overtaken_cores += entry.shape.num_cores
-            elif first_waiting is None:
-                first_waiting = entry
-                overtaking = True
-                self._wait_first(entry)
-        if first_waiting is None:
-            self._waiter, self._set_aside = None, frozenset()
-        elif self.policy.look_ahead:
-            self._look_ahead()
+        for start in self._starter.starts():
+            self._submit(start)
 
     def _on_submitted(self, event: ev.ChoreSubmitted) -> None:
         if self._live_attempt(event) is not None:
@@ -246,9 +211,8 @@ class SchedulerState:
 
     def _on_placed(self, event: ev.ChorePlaced) -> None:
         entry = self._holding_attempt(event)
-        if entry is not None and entry.placement != event.placement:
-            self._release(entry)
-            self._hold(entry, event.placement)
+        if entry is not None:
+            self._starter.correct(entry, event.placement)
 
     def _on_started(self, event: ev.ChoreStarted) -> None:
         entry = self._live_attempt(event)
@@ -262,7 +226,7 @@ class SchedulerState:
         if entry is None:
             return
         del self._live[event.chore_id]
-        self._queued.pop(event.chore_id, None)
+        self._starter.queued.pop(event.chore_id, None)
         entry.exit_code = event.exit_code
         if event.reason is None:
             self._complete(entry)
@@ -278,8 +242,7 @@ class SchedulerState:
     def _on_freed(self, event: ev.ResourcesFreed) -> None:
         entry = self._holding_attempt(event)
         if entry is not None:
-            self._release(entry)
-            self._give_to_queued()
+            self._starter.give_back(entry)
 
     def _on_cancel(self, event: ev.CancelRequested) -> None:
         self._cancel_all(event.chore_ids if event.chore_ids is not None else self._entries)
@@ -341,79 +304,17 @@ class SchedulerState:
             self._gathering.setdefault(entry.chore.stage, []).append(entry)
         return root
 
-    def _can_fit(self, shape: Shape) -> bool:
-        fits = self._fits.get(shape)
-        if fits is None:
-            fits = self._fits[shape] = can_ever_fit(shape, self.allocation)
-        return fits
-
     def _record_added(self, chore: Chore, parent: str) -> None:
         fields = {"header": chore.to_header(), "parent": parent}
         self._out.append(Record(RecordKind.CHORE_ADDED, chore.id, fields=fields))
 
-    # --- starting -----------------------------------------------------------------------------
-
-    def _submit(self, entry: Entry, placement: Placement | None) -> None:
-        self._ready.pop(entry.shape)
+    def _submit(self, start: Start) -> None:
+        entry, chore = start.entry, start.entry.chore
         entry.attempt += 1
         self._move(entry, SUBMITTED)
-        self._live[entry.chore.id] = entry
-        if placement is not None:
-            self._hold(entry, placement)
-        else:
-            self._queued[entry.chore.id] = entry
-        if entry is self._waiter:
-            self._waiter = None
-            self._set_aside = frozenset()
-        self._out.append(Record(RecordKind.SUBMIT_INTENT, entry.chore.id, entry.attempt))
-        avoid = self._set_aside if entry.order > self._waiter_order() else frozenset()
-        self._out.append(Submit(entry.chore, entry.attempt, placement, avoid))
-
-    def _waiter_order(self) -> tuple[int, int]:
-        return self._waiter.order if self._waiter is not None else (0, 0)
-
-    def _wait_first(self, entry: Entry) -> None:
-        """Note who is the first that does not fit; set nodes aside when its patience is over."""
-        if entry is not self._waiter:
-            self._waiter = entry
-            self._overtaken_cores = 0
-            self._set_aside = frozenset()
-        limit = self.policy.patience * self.allocation.num_cores
-        if not self._set_aside and self._overtaken_cores >= limit:
-            self._set_aside = nodes_to_set_aside(entry.shape, self.ledger)
-
-    def _look_ahead(self) -> None:
-        """Let chores queue at the executor, so that freed cores need not wait for us.
-
-        Only while one shape waits: a resource manager that blocks behind the first job that does
-        not fit would otherwise keep other shapes from cores that are free.
-        """
-        shapes = self._ready.shapes
-        if len(shapes) != 1:
-            return
-        while len(self._queued) < self.policy.look_ahead:
-            entry = self._ready.head(shapes[0])
-            if entry is None:
-                return
-            self._submit(entry, None)
-
-    def _give_to_queued(self) -> None:
-        """Expect chores that queue at the executor on what just became free, oldest first."""
-        for entry in list(self._queued.values()):
-            placement = self.ledger.find(entry.shape)
-            if placement is None:
-                return
-            self._hold(entry, placement)
-
-    def _hold(self, entry: Entry, placement: Placement) -> None:
-        self._queued.pop(entry.chore.id, None)
-        self.ledger.take(placement)
-        entry.placement = placement
-
-    def _release(self, entry: Entry) -> None:
-        if entry.placement is not None:
-            self.ledger.give_back(entry.placement)
-            entry.placement = None
+        self._live[chore.id] = entry
+        self._out.append(Record(RecordKind.SUBMIT_INTENT, chore.id, entry.attempt))
+        self._out.append(Submit(chore, entry.attempt, start.placement, start.avoid))
 
     # --- ending -------------------------------------------------------------------------------
 
@@ -430,7 +331,7 @@ class SchedulerState:
 
     def _become_ready(self, entry: Entry) -> None:
         self._move(entry, READY)
-        self._ready.push(entry)
+        self._starter.push(entry)
 
     def _fail(
         self, entry: Entry, reason: Reason, exit_code: int | None = None, detail: str = ""

@@ -1,0 +1,153 @@
+"""Who starts next, and where: the order of starts, and what each chore holds.
+
+Owns the ledger, the ready chores, and the memory of who waits. It changes what an entry *holds*,
+never its state: that is `SchedulerState`'s, its only caller.
+
+Ready chores start in the order ``(nice, admission)``. One that does not fit is overtaken by later
+ones that do, but not for ever: once those that overtook the *first* waiting chore were given
+`Policy.patience` times the cores of the allocation, nodes are set aside for it (the ones closest
+to having room), and nothing behind it starts there until it does. Chores in front of it are
+finitely many, so each becomes the first in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from matensemble.runtime.scheduler.entry import Entry
+from matensemble.runtime.scheduler.policy import Policy
+from matensemble.runtime.scheduler.ready_queue import ReadyQueue
+from matensemble.runtime.scheduler.resources import (
+    Allocation,
+    Ledger,
+    Placement,
+    Shape,
+    can_ever_fit,
+    nodes_to_set_aside,
+)
+
+_NONE: frozenset[int] = frozenset()
+
+
+class Start(NamedTuple):
+    """One chore that is to start now."""
+
+    entry: Entry
+    placement: Placement | None
+    """None: it queues at the executor, beyond what fits."""
+    avoid: frozenset[int]
+    """Nodes that are set aside for another chore."""
+
+
+class Starter:
+    """Chooses what starts.
+
+    Parameters
+    ----------
+    policy
+        Patience and look-ahead.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.ledger = Ledger(Allocation(()))
+        self.queued: dict[str, Entry] = {}
+        """Submitted beyond what fits, oldest first."""
+        self.waiter: Entry | None = None
+        """The first in order of those that did not fit when starts were last considered."""
+        self._policy = policy
+        self._ready: ReadyQueue[Entry] = ReadyQueue()
+        self._fits: dict[Shape, bool] = {}
+        self._overtaken_cores = 0
+        self._set_aside = _NONE
+
+    def begin(self, allocation: Allocation) -> None:
+        """Take the nodes that chores may use."""
+        self.ledger = Ledger(allocation)
+
+    def can_ever_fit(self, shape: Shape) -> bool:
+        """Return whether a shape fits into the empty allocation; looked up once a shape."""
+        fits = self._fits.get(shape)
+        if fits is None:
+            fits = self._fits[shape] = can_ever_fit(shape, self.ledger.allocation)
+        return fits
+
+    def push(self, entry: Entry) -> None:
+        """Take a chore that waits for resources only."""
+        self._ready.push(entry)
+
+    def starts(self) -> Iterator[Start]:
+        """Yield what starts now, in order; the caller moves each on before it asks for the next."""
+        first_waiting: Entry | None = None
+        for entry in self._ready.in_order():
+            is_overtaking = first_waiting is not None
+            if self.ledger.free_cores <= 0 or (is_overtaking and self._policy.patience <= 0):
+                first_waiting = first_waiting or entry
+                break
+            avoid = self._set_aside if is_overtaking else _NONE
+            placement = self.ledger.find(entry.shape, avoid)
+            if placement is not None:
+                if is_overtaking:
+                    self._overtaken_cores += entry.shape.num_cores
+                self._ready.pop(entry.shape)
+                self._hold(entry, placement)
+                yield Start(entry, placement, avoid)
+            elif first_waiting is None:
+                first_waiting = entry
+                self._wait_first(entry)
+        if first_waiting is None:
+            self.forget_waiter()
+        elif self._policy.look_ahead:
+            yield from self._look_ahead()
+
+    def forget_waiter(self) -> None:
+        """Note that nothing waits for room any more."""
+        self.waiter, self._set_aside = None, _NONE
+
+    def _wait_first(self, entry: Entry) -> None:
+        """Note who is the first that does not fit; set nodes aside when its patience is over."""
+        if entry is not self.waiter:
+            self.waiter, self._set_aside, self._overtaken_cores = entry, _NONE, 0
+        limit = self._policy.patience * self.ledger.allocation.num_cores
+        if not self._set_aside and self._overtaken_cores >= limit:
+            self._set_aside = nodes_to_set_aside(entry.shape, self.ledger)
+
+    def _look_ahead(self) -> Iterator[Start]:
+        """Let chores queue at the executor, so that freed cores need not wait for us.
+
+        Only while one shape waits: a resource manager that blocks behind the first job that does
+        not fit would otherwise keep other shapes from cores that are free.
+        """
+        shapes = self._ready.shapes
+        while len(shapes) == 1 and len(self.queued) < self._policy.look_ahead:
+            entry = self._ready.head(shapes[0])
+            if entry is None:
+                return
+            self._ready.pop(entry.shape)
+            self.queued[entry.chore.id] = entry
+            yield Start(entry, None, _NONE)
+
+    def give_back(self, entry: Entry) -> None:
+        """Take back what a chore held, and expect queued ones on it, oldest first."""
+        self._release(entry)
+        for waiting in list(self.queued.values()):
+            placement = self.ledger.find(waiting.shape)
+            if placement is None:
+                return
+            self._hold(waiting, placement)
+
+    def correct(self, entry: Entry, placement: Placement) -> None:
+        """Believe an executor that placed a chore elsewhere than predicted."""
+        if entry.placement != placement:
+            self._release(entry)
+            self._hold(entry, placement)
+
+    def _hold(self, entry: Entry, placement: Placement) -> None:
+        self.queued.pop(entry.chore.id, None)
+        self.ledger.take(placement)
+        entry.placement = placement
+
+    def _release(self, entry: Entry) -> None:
+        if entry.placement is not None:
+            self.ledger.give_back(entry.placement)
+            entry.placement = None
