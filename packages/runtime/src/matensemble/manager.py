@@ -30,6 +30,7 @@ from matensemble.runtime.executors.selection import select_executor
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.launch import Launcher
 from matensemble.runtime.outcomes import results_of
+from matensemble.runtime.owner import claim
 from matensemble.runtime.recorder import Listener, Recorder
 from matensemble.runtime.scheduler.events import AllocationLearned, InterruptRequested
 from matensemble.runtime.scheduler.instructions import Record
@@ -228,7 +229,8 @@ class FluxManager:
 
     def _start_journal(self, executor: Executor, allocation: Allocation) -> FileJournal:
         try:
-            journal = FileJournal(self.run_dir.journal_path, clock=self._clock)
+            epoch = claim(self.run_dir, self._clock)
+            journal = FileJournal(self.run_dir.journal_path, epoch, self._clock)
         except FileExistsError:
             raise _already_started(self.run_dir) from None
         except OSError as error:
@@ -284,7 +286,7 @@ def _tell_failures(run: workdir.RunDir) -> None:
 
 
 def _check_not_started(run: workdir.RunDir) -> None:
-    if run.journal_path.exists():
+    if run.owner_path.exists() or run.journal_path.exists():
         raise _already_started(run)
 
 

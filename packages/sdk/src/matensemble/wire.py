@@ -175,10 +175,9 @@ def make_dir(path: str | os.PathLike[str]) -> None:
 def write_atomic(path: str | os.PathLike[str], *chunks: bytes) -> None:
     """Write a private file so that readers see the old content or the new, never a part."""
     path = os.fspath(path)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    descriptor = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE
-    )
+    # Not the process id: ranks of one chore on two nodes may share it, and the file.
+    temporary = f"{path}.{os.urandom(4).hex()}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     try:
         with open(descriptor, "wb", buffering=0) as file:
             for chunk in chunks:
