@@ -1,6 +1,7 @@
 """Freezing finds exactly the references that thawing replaces, in every container."""
 
 import collections
+import copy
 import dataclasses
 import pickle
 from typing import Any, NamedTuple
@@ -189,3 +190,11 @@ def test_only_references_to_chores_have_an_id():
     assert OutputReference("c").chore_id == "c"
     with pytest.raises(AttributeError, match="single chore"):
         _ = OutputReference(Gather("fit")).chore_id
+
+
+def test_an_attribute_that_a_reference_lacks_names_the_way_to_a_part():
+    ref = OutputReference("chore-a-0001")
+    with pytest.raises(AttributeError, match=r"ref\.attr\('energy'\)"):
+        ref.energy  # noqa: B018
+    assert not hasattr(ref, "__array__")
+    assert copy.copy(ref) == ref

@@ -90,7 +90,7 @@ def test_fit_is_per_node_not_on_sums():
     entry = s.state.entry("wide")
     assert entry.reason is Reason.EXCEEDS_ALLOCATION
     assert "1 task of 3 cores" in entry.detail
-    assert "2 nodes with 2 cores" in entry.detail
+    assert "2 nodes with 2 cores each" in entry.detail
     assert s.start() == ["two"]
     assert s.state.entry("two").placement == (Share(0, 2, 0), Share(1, 2, 0))
 

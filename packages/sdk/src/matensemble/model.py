@@ -392,6 +392,12 @@ class OutputReference(Generic[R_co]):
         """Return a reference to an attribute of the result."""
         return OutputReference(self.dependency, (*self.path, ("attr", name)), self._source)
 
+    def __getattr__(self, name: str) -> NoReturn:
+        if name == "chore_id":  # the property above had none to give
+            raise AttributeError(f"{self!r} stands for no single chore")
+        hint = "" if name.startswith("_") else f"; a part of the result is ref.attr({name!r})"
+        raise AttributeError(f"a reference has no attribute {name!r}{hint}")
+
     def __getitem__(self, key: object) -> OutputReference[Any]:
         if isinstance(key, OutputReference):
             raise ReferenceUseError(repr(key), "using it as a key")

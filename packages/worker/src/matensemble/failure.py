@@ -112,6 +112,11 @@ def describe(reason: str, error: BaseException) -> str:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         what = f"the module {missing!r}" if missing else "what is named here"
         return f"{message}: the environment that runs the chore ({sys.prefix}) lacks {what}"
+    if isinstance(error, UnpicklableError):
+        return (
+            f"what the function returned cannot be pickled: the problem is {error.culprit} "
+            f"({error.cause}). Return plain data instead: numbers, text, lists, dicts, arrays"
+        )
     if reason == "executable_not_found" and isinstance(error, OSError):
         return _describe_program(error)
     return message

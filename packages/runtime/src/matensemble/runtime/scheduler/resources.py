@@ -44,8 +44,9 @@ class Allocation(NamedTuple):
         for node in self.nodes:
             kinds[node.cores, node.gpus] = kinds.get((node.cores, node.gpus), 0) + 1
         return ", ".join(
-            f"{count} node{'s' if count > 1 else ''} with {cores} cores"
-            + (f" and {gpus} GPUs" if gpus else "")
+            f"{count} node{'s' if count > 1 else ''} with {cores} core{'s' if cores > 1 else ''}"
+            + (f" and {gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "")
+            + (" each" if count > 1 else "")
             for (cores, gpus), count in sorted(kinds.items(), reverse=True)
         )
 
