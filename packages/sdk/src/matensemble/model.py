@@ -64,13 +64,21 @@ class RunState(StrEnum):
     """State of a run as `status.json` shows it."""
 
     RUNNING = "running"
+    """The driver is at work."""
     PAUSED = "paused"
+    """Nothing more starts, until it is told to go on."""
     DRAINING = "draining"
+    """It was asked to stop, and ends what runs."""
     DEGRADED = "degraded"
+    """It goes on with less than it began with."""
     INTERRUPTED = "interrupted"
+    """It was stopped before its chores had ended."""
     COMPLETED = "completed"
+    """All chores completed."""
     FAILED = "failed"
+    """At least one chore failed, or the driver could not go on."""
     CANCELLED = "cancelled"
+    """At least one chore was stopped on request, and none failed."""
 
     @property
     def is_terminal(self) -> bool:
