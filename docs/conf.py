@@ -35,6 +35,8 @@ autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_title = f"MatEnsemble {release}"
 html_show_sourcelink = False
 html_copy_source = False
