@@ -44,7 +44,7 @@ class RecordKind(StrEnum):
     """Kinds of journal records."""
 
     RUN_STARTED = "run_started"
-    """First record: ``format, run, executor, nodes, host, pid``; a node is ``[name, cores, GPUs]``."""
+    """First record: ``format, run, executor, nodes`` (name, cores, GPUs), ``host, pid``."""
     CHORE_ADDED = "chore_added"
     """A chore joined the live graph: ``header`` (as in `workflow.jsonl`), ``parent``."""
     SUBMIT_INTENT = "intent"
