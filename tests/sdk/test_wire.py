@@ -162,3 +162,11 @@ def test_objects_of_main_travel_by_value(monkeypatch):
     data = wire.dumps(main.Point(3))
     monkeypatch.undo()  # a process that has no such class
     assert pickle.loads(data).x == 3
+
+
+def test_checking_a_pipe_or_a_directory_does_not_wait(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    for name in ("pipe", "directory"):
+        with pytest.raises(ResultCorruptError, match="not a regular file"):
+            wire.check_result(tmp_path / name, "c")

@@ -356,12 +356,18 @@ def check_result(path: str | os.PathLike[str], chore_id: str) -> int:
     """
     path = os.fspath(path)
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - FOOTER_SIZE))
-            footer = file.read(FOOTER_SIZE)
+        # A chore could have left a pipe here, on which a plain open would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise ResultMissingError(chore_id, path) from None
+    status = os.fstat(descriptor)
+    if status.st_mode & 0o170000 != 0o100000:
+        os.close(descriptor)
+        raise ResultCorruptError(chore_id, path, "it is not a regular file")
+    with open(descriptor, "rb", buffering=0) as file:
+        size = status.st_size
+        file.seek(max(0, size - FOOTER_SIZE))
+        footer = file.read(FOOTER_SIZE)
     return _split_footer(chore_id, path, footer or b"", size)[0]
 
 

@@ -288,7 +288,7 @@ class Engine:
     def _begin_interrupt(self, event: InterruptRequested) -> None:
         if self.state.phase is Phase.INTERRUPTING:
             return
-        self._logger.warning("%s: ending what runs; the run can be continued", event.cause)
+        self._logger.warning("%s: ending what runs; what completed is kept", event.cause)
         self._interrupt_deadline = self._clock.monotonic() + INTERRUPT_PATIENCE_SECONDS
         self._run_state, self._detail = RunState.DRAINING, event.cause
         self._journal.append(self._run_state_record())
