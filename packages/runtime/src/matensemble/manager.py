@@ -147,7 +147,7 @@ class FluxManager:
         return future
 
     def interrupt(self, cause: str) -> None:
-        """Ask the run to stop, from any thread or signal handler; it can be continued."""
+        """Ask the run to stop, from any thread or signal handler."""
         self._inbox.put(InterruptRequested(cause))
 
     # --- putting it together ------------------------------------------------------------------

@@ -379,7 +379,7 @@ class ChoreFailedError(MatEnsembleError, RuntimeError):
 
 
 class RunInterruptedError(MatEnsembleError, RuntimeError):
-    """The run was stopped before its chores had ended; it can be continued."""
+    """The run was stopped before its chores had ended; what completed is kept."""
 
     def __init__(self, run_dir: str, cause: str) -> None:
         self.run_dir = run_dir

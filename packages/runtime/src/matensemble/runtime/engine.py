@@ -154,7 +154,7 @@ class Engine:
         Raises
         ------
         RunInterruptedError
-            If the run was asked to stop; it can be continued.
+            If the run was asked to stop.
         RunFailedError
             If the executor was lost, or nothing can make progress.
         """
