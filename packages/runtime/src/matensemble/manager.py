@@ -37,7 +37,7 @@ from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.resources import Allocation
 from matensemble.runtime.scheduler.state import SchedulerState
-from matensemble.runtime.signals import SignalGuard
+from matensemble.runtime.signals import SWITCH
 from matensemble.runtime.spawner import Spawner
 from matensemble.status import JOURNAL_FORMAT, RecordKind
 from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
@@ -166,9 +166,8 @@ class FluxManager:
         allocation = executor.open(self._inbox.put)
         journal = self._start_journal(executor, allocation)
         stack.callback(journal.close)
-        guard = SignalGuard(self.interrupt)
-        guard.install()
-        stack.callback(guard.release)
+        SWITCH.add(self.interrupt)
+        stack.callback(SWITCH.remove, self.interrupt)
         state = SchedulerState(
             Policy(
                 look_ahead=executor.look_ahead,

@@ -24,39 +24,52 @@ INTERRUPTING = tuple(
 
 EXIT_CODE_INTERRUPTED = 130
 
+Listener = Callable[[str], None]
 
-class SignalGuard:
-    """Turns the first interrupting signal into a call, the second Ctrl-C into an exit.
 
-    Parameters
-    ----------
-    on_interrupt
-        Called with the name of the signal, on the main thread, between two of its bytecodes: it
-        must only hand the fact over.
+class SignalSwitch:
+    """Turns the first interrupting signal into calls, the second Ctrl-C into an exit.
+
+    There is one for the process, `SWITCH`: several runs may be alive at once or one after the
+    other, and handlers that chained to one another would outlive their runs.
     """
 
-    def __init__(self, on_interrupt: Callable[[str], None]) -> None:
-        self._on_interrupt = on_interrupt
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
         self._previous: dict[int, Any] = {}
-        self._is_over = False
         self._num_interrupts = 0
         self._deadly: int | None = None
 
-    def install(self) -> None:
-        """Install the handlers; does nothing off the main thread."""
+    def add(self, listener: Listener) -> None:
+        """Call `listener` when a signal comes; handlers are installed on the main thread only.
+
+        Parameters
+        ----------
+        listener
+            Called with the name of the signal, on the main thread, between two of its bytecodes:
+            it must only hand the fact over.
+        """
+        if not self._listeners:
+            self._num_interrupts, self._deadly = 0, None
+        self._listeners.append(listener)
         if threading.current_thread() is not threading.main_thread():
             return
         for number in INTERRUPTING:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup is to be respected
+            present = signal.getsignal(number)
+            # nohup is to be respected; and who came after us goes on being called
+            if present is not signal.SIG_IGN and present != self._handle:
                 self._previous[number] = signal.signal(number, self._handle)
 
-    def release(self) -> None:
-        """Put the handlers back: now on the main thread, elsewhere when a signal comes.
+    def remove(self, listener: Listener) -> None:
+        """Call `listener` no more; after the last one the handlers are put back.
 
-        Where a signal was taken and the script has ended meanwhile, nobody is left who could turn
-        the error into an exit code: then the interpreter, at its end, dies of that signal.
+        That happens now on the main thread, elsewhere when a signal comes. Where a signal was taken
+        and the script has ended meanwhile, nobody is left who could turn the error into an exit
+        code: then the interpreter, at its end, dies of that signal.
         """
-        self._is_over = True
+        self._listeners.remove(listener)
+        if self._listeners:
+            return
         if threading.current_thread() is threading.main_thread():
             self._restore()
         elif self._deadly is not None and not threading.main_thread().is_alive():
@@ -70,18 +83,25 @@ class SignalGuard:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         previous = self._previous.get(number)
-        if self._is_over:
+        if not self._listeners and signal.getsignal(number) == self._handle:
             self._restore()
             os.kill(os.getpid(), number)  # as if we had never been there
             return
-        self._num_interrupts += number == signal.SIGINT
-        if self._num_interrupts > 1:
-            os._exit(EXIT_CODE_INTERRUPTED)
-        self._on_interrupt(signal.Signals(number).name)
+        if self._listeners:
+            self._num_interrupts += number == signal.SIGINT
+            if self._num_interrupts > 1:
+                os._exit(EXIT_CODE_INTERRUPTED)
+            for listener in tuple(self._listeners):
+                listener(signal.Signals(number).name)
+        elif previous is signal.default_int_handler:
+            previous(number, frame)
         if callable(previous) and previous is not signal.default_int_handler:
             previous(number, frame)
         else:
             self._deadly = number
+
+
+SWITCH = SignalSwitch()
 
 
 def _die_of(number: int) -> None:
