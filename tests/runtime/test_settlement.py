@@ -163,3 +163,41 @@ def test_an_annotation_never_follows_a_link_or_blocks(run, tmp_path):
 def test_an_endless_detail_is_cut(run):
     finished = settle(run, program(), ended(1, Reason.SUBMIT_ERROR, "x" * 10_000))
     assert len(finished.detail) == 500
+
+
+def test_a_failure_that_looks_like_a_success_is_told_by_its_record(run):
+    write_error(run, reason="exception", type="ValueError", message="no", attempt=1)
+    finished = settle(run, python(success_codes=(0, 1)), ended(1))
+    assert finished.reason is Reason.EXCEPTION
+
+
+def test_a_record_without_an_attempt_counts(run):
+    write_error(run, reason="io_error", type="FormatError", message="no record", attempt=None)
+    assert settle(run, python(), ended(1)).reason is Reason.IO_ERROR
+
+
+@pytest.mark.parametrize("name", ["error.json", "result.pickle"])
+def test_a_pipe_that_a_chore_left_does_not_stop_the_driver(run, name):
+    import os
+
+    os.mkfifo(run.chore_file("c", name))
+    assert settle(run, python(), ended(0)).reason is not None
+    assert settle(run, python(), ended(1)).reason is Reason.NONZERO_EXIT
+
+
+def test_a_record_nested_without_measure_does_not_stop_the_driver(run):
+    run.chore_file("c", "error.json").write_text("[" * 100_000)
+    assert settle(run, python(), ended(1)).reason is Reason.NONZERO_EXIT
+
+
+def test_an_output_that_cannot_be_looked_at_is_an_io_error(run):
+    finished = settle(run, program(outputs={"x": "a" * 300}), ended())
+    assert finished.reason is Reason.IO_ERROR
+    assert "'x'" in finished.detail
+
+
+def test_a_detail_commands_no_terminal_and_can_be_encoded(run):
+    write_error(run, reason="exception", type="E", message="\x1b]0;pwned\x07 \udcff", attempt=1)
+    detail = settle(run, python(), ended(1)).detail
+    assert "\x1b" not in detail
+    detail.encode()

@@ -165,3 +165,31 @@ def test_numbers_go_on_behind_those_of_the_pipeline(scene):
     assert addition.chore.id == "chore-energy-0003"
     place = addition.chore.arguments
     assert place.offset + place.size == scene.run.arguments_path.stat().st_size
+
+
+@pytest.mark.parametrize("row", ['{"deps": 5}', '{"deps": [[]]}', '{"name": 3, "kind": 4}', "null"])
+def test_rows_of_odd_types_are_rejected(scene, row):
+    (event,) = scene.write(row + "\n")
+    assert isinstance(event, SpecRejected)
+
+
+def test_a_row_nested_without_measure_is_an_error_that_names_the_file(scene):
+    with pytest.raises(FormatError, match=r"spawned\.jsonl"):
+        scene.write("[" * 100_000 + "\n")
+
+
+def test_what_a_processing_strategy_adds_takes_along_modules_that_workers_lack(
+    tmp_path, monkeypatch
+):
+    module = types.ModuleType("matensemble_study_only_here")
+    exec("class Point:\n    x = 1", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    pipe = Pipeline(tmp_path, by_value=[module])
+    pipe.chore(name="energy")(lambda point: point.x)(None)
+    workflow = Workflow.read(pipe.save())
+    addition = Spawner(workflow, SchedulerState()).admit(ChoreSpec((module.Point(),), {}, "energy"))
+    place = addition.chore.arguments
+    data = wire.read_trusted(workflow.run.root / place.file, *place[1:])
+    monkeypatch.delitem(sys.modules, module.__name__)  # as on a worker
+    (point,), _ = wire.thaw(data, lambda slot: None, pickle.loads)
+    assert point.x == 1

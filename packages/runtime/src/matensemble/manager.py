@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import traceback
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -140,8 +140,8 @@ class FluxManager:
                 if not threading.main_thread().is_alive():
                     _tell_unasked(error)
             else:
-                _tell_failures(self.run_dir)
                 future.set_result(results)
+                _tell_failures(self.run_dir)
 
         threading.Thread(target=drive, name="matensemble-driver").start()
         return future
@@ -279,9 +279,11 @@ def _tell_failures(run: workdir.RunDir) -> None:
     from matensemble.report import describe_failures
     from matensemble.runs import read_status_of
 
-    status = read_status_of(run)
-    for line in describe_failures(status, run, MAX_FAILURES_TOLD) if status else ():
-        click.echo(line, err=True)
+    # A courtesy: a terminal that is gone or full must not look like a failure of the run.
+    with suppress(OSError, ValueError):
+        status = read_status_of(run)
+        for line in describe_failures(status, run, MAX_FAILURES_TOLD) if status else ():
+            click.echo(line, err=True)
 
 
 def _check_not_started(run: workdir.RunDir) -> None:

@@ -385,8 +385,8 @@ class Engine:
         chore: Chore = order.chore
         try:
             request = self._launcher.prepare(order)
-        except OSError as error:
-            detail = f"{error.filename or self.workflow.run.chore_dir(chore.id)}: {error.strerror}"
+        except (OSError, FormatError) as error:
+            detail = str(error)
             self._inbox.put(JobEnded(chore.id, order.attempt, None, Reason.IO_ERROR, detail))
             self._inbox.put(ResourcesFreed(chore.id, order.attempt))
             return

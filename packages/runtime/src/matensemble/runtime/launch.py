@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from matensemble import wire, workdir
 from matensemble.chore import Chore, chore_id_order
+from matensemble.errors import FormatError
 from matensemble.model import ChoreState, ChoreType
 from matensemble.references import Gather
 from matensemble.runtime.executors.request import LaunchRequest
@@ -196,7 +197,10 @@ class Launcher:
             return None
         if place.size > PREVIEW_MAX_BYTES:
             return f"<{place.size} bytes, pickled>"
-        data = wire.read_trusted(self._run.root / place.file, place.offset, place.size)
+        try:
+            data = wire.read_trusted(self._run.root / place.file, place.offset, place.size)
+        except (OSError, FormatError) as error:
+            return f"<not shown: {error}>"
         deps = [dep if isinstance(dep, str) else repr(dep) for dep in chore.deps]
         entry = self._workflow.manifest.callables.get(chore.callable or "")
         parameters = entry.shape.parameters if entry is not None else None

@@ -7,23 +7,24 @@ chore and never loads a pickle. Called by the engine.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from matensemble import wire, workdir
 from matensemble.chore import Chore
-from matensemble.errors import ResultCorruptError, ResultMissingError
+from matensemble.errors import FormatError, ResultCorruptError, ResultMissingError
+from matensemble.foreign_json import read_foreign_json
 from matensemble.model import ChoreType, Reason
 from matensemble.runtime.executors.base import JobEnded
 from matensemble.runtime.scheduler.events import ChoreFinished
+from matensemble.terminal import clean_line
 from matensemble.workdir import RunDir
 
 MAX_DETAIL_CHARACTERS = 500
+MAX_ERROR_BYTES = 1 << 20
+"""Of an `error.json`; the worker bounds message and traceback far below."""
 MAX_TAIL_BYTES = 4096
 """How much of what a chore wrote is searched for its last words."""
 
@@ -51,15 +52,20 @@ def _why_it_failed(run: RunDir, chore: Chore, ended: JobEnded) -> tuple[Reason, 
     code = ended.exit_code
     if code is not None and code < 0:
         return Reason.SIGNAL, ended.detail or _describe_signal(-code)
-    if chore.needs_worker:
-        error = _read_error(run, chore.id, ended.attempt)
-        try:
-            reason = Reason(error["reason"])
-        except (KeyError, ValueError):
-            pass  # the worker did not come so far
-        else:
-            return reason, f"{error.get('type', '')}: {error.get('message', '')}".strip(": ")
-    return Reason.NONZERO_EXIT, ended.detail or _last_words(run, chore.id)
+    told = _what_the_worker_told(run, chore, ended.attempt) if chore.needs_worker else None
+    return told or (Reason.NONZERO_EXIT, ended.detail or _last_words(run, chore.id))
+
+
+def _what_the_worker_told(run: RunDir, chore: Chore, attempt: int) -> tuple[Reason, str] | None:
+    """Return reason and detail of the worker's error record, if it wrote one in this attempt."""
+    try:
+        error = read_foreign_json(run.chore_file(chore.id, workdir.ERROR), MAX_ERROR_BYTES)
+        if error.get("attempt") not in (attempt, None):
+            return None
+        reason = Reason(error["reason"])
+    except (OSError, FormatError, KeyError, ValueError, AttributeError):
+        return None  # the worker did not come so far, or the chore wrote over it
+    return reason, f"{error.get('type', '')}: {error.get('message', '')}".strip(": ")
 
 
 def _check_result(run: RunDir, chore: Chore, attempt: int) -> tuple[Reason | None, str]:
@@ -67,8 +73,10 @@ def _check_result(run: RunDir, chore: Chore, attempt: int) -> tuple[Reason | Non
     try:
         wrote = wire.check_result(path, chore.id)
     except ResultMissingError:
-        return Reason.RESULT_MISSING, (
-            "the process ended well without writing a result (did it call os._exit?)"
+        # A failure can look like a success: its exit code may be among the success codes.
+        return _what_the_worker_told(run, chore, attempt) or (
+            Reason.RESULT_MISSING,
+            "the process ended well without writing a result (did it call os._exit?)",
         )
     except ResultCorruptError as error:
         return Reason.RESULT_CORRUPT, error.problem
@@ -81,18 +89,13 @@ def _check_result(run: RunDir, chore: Chore, attempt: int) -> tuple[Reason | Non
 
 def _check_outputs(run: RunDir, chore: Chore) -> tuple[Reason | None, str]:
     for name, path in chore.outputs.items():
-        if not run.chore_file(chore.id, path).exists():
+        try:
+            is_there = run.chore_file(chore.id, path).exists()
+        except OSError as error:
+            return Reason.IO_ERROR, f"the declared output {name!r} ({path}): {error.strerror}"
+        if not is_there:
             return Reason.RESULT_MISSING, f"the declared output {name!r} ({path}) was not written"
     return None, ""
-
-
-def _read_error(run: RunDir, chore_id: str, attempt: int) -> Mapping[str, Any]:
-    """Return the worker's error record of this attempt; empty where there is no readable one."""
-    try:
-        error = json.loads(run.chore_file(chore_id, workdir.ERROR).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return error if isinstance(error, dict) and error.get("attempt", attempt) == attempt else {}
 
 
 def _annotate(
@@ -111,7 +114,7 @@ def _annotate(
 
 
 def _one_line(text: str) -> str:
-    text = " ".join(text.split())
+    text = clean_line(text)
     if len(text) > MAX_DETAIL_CHARACTERS:
         text = text[: MAX_DETAIL_CHARACTERS - 1] + "…"
     return text

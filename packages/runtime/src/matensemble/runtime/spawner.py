@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from matensemble import workdir
 from matensemble.chore import Chore, ChoreSpec, check_name, make_chore_id
 from matensemble.errors import FormatError, MatEnsembleError
+from matensemble.foreign_json import parse_foreign_json, read_foreign_bytes
 from matensemble.model import ChoreType
 from matensemble.references import Sibling
 from matensemble.runtime.scheduler.events import ChoreAdded, SpecRejected
@@ -26,6 +27,9 @@ from matensemble.workflow import StrategyEntry, Workflow
 
 if TYPE_CHECKING:
     from matensemble.references import Dependency
+
+MAX_SPAWNED_BYTES = 256 << 20
+"""Of what one strategy chore may ask for: about a million specs."""
 
 STRATEGY = "strategy"
 """Stands as the parent of what a processing strategy adds; no chore id looks like this."""
@@ -48,6 +52,7 @@ class Spawner:
         self._run = workflow.run
         self._state = state
         self._callables = workflow.manifest.callables
+        self._by_value = tuple(map(str.encode, workflow.manifest.by_value))
         self._next_number = workflow.manifest.next_number
         self._strategies: dict[str, list[StrategyEntry]] = {}
         for strategy in workflow.manifest.strategies:
@@ -80,10 +85,10 @@ class Spawner:
             If they cannot be written.
         """
         path = self._run.arguments_path
-        writer = SpecWriter(workdir.ARGUMENTS, [spec], path.stat().st_size)
+        writer = SpecWriter(workdir.ARGUMENTS, [spec], path.stat().st_size, self._by_value)
         row = json.loads(json.dumps(writer.row(spec)))
         with path.open("ab") as file:
-            file.writelines(writer.chunks)
+            file.writelines(writer.tail.chunks)
         return self._judge(row, [self._new_id(_name_of(row))], 0, {}, None)
 
     def _new_id(self, name: str) -> str:
@@ -112,9 +117,10 @@ class Spawner:
     def _read_specs(self, parent: Chore) -> list[Addition]:
         path = self._run.chore_file(parent.id, workdir.SPAWNED)
         try:
-            rows = [json.loads(line) for line in path.read_bytes().splitlines()]
-        except (OSError, ValueError) as error:
-            raise FormatError(str(path), f"holds no chore specs ({error})") from error
+            lines = read_foreign_bytes(path, MAX_SPAWNED_BYTES).splitlines()
+        except OSError as error:
+            raise FormatError(str(path), f"cannot be read ({error.strerror})") from error
+        rows = [parse_foreign_json(line, path) for line in lines]
         ids = [self._new_id(_name_of(row)) for row in rows]
         stages: dict[str, int] = {}
         additions: dict[int, Addition] = {}
@@ -147,7 +153,7 @@ class Spawner:
             self._check_dependencies(chore, stages)
             stage = self._stage(chore, stages, parent.stage if parent else 0)
             return ChoreAdded(replace(chore, stage=stage), _parent_id(parent))
-        except (MatEnsembleError, KeyError, ValueError, TypeError, IndexError) as error:
+        except (MatEnsembleError, KeyError, ValueError, TypeError, AttributeError) as error:
             return _reject(chore_id, _name_of(row), parent, f"{error}")
 
     def _check_call(self, chore: Chore, row: Mapping[str, Any]) -> Chore:
@@ -195,7 +201,9 @@ def _in_order(rows: Sequence[Mapping[str, Any]]) -> Iterator[int]:
     """Yield positions, each after those of its siblings it depends on; none in a circle."""
     graph: TopologicalSorter[int] = TopologicalSorter()
     for position, row in enumerate(rows):
-        deps = row.get("deps", ()) if isinstance(row, dict) else ()
+        deps = row.get("deps") if isinstance(row, dict) else None
+        if not isinstance(deps, list):
+            deps = []
         graph.add(position, *(dep["spec"] for dep in deps if _is_sibling(dep, len(rows))))
     with suppress(CycleError):  # what can be ordered still comes out
         graph.prepare()
