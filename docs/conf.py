@@ -28,11 +28,13 @@ myst_heading_anchors = 3
 default_role = "py:obj"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
+
+toc_object_entries_show_parents = "hide"
 
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
@@ -48,3 +50,22 @@ html_theme_options = {
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+def keep_prose(app, what, name, obj, options, lines):
+    """Mend the docstrings of attributes before napoleon reads them.
+
+    It takes what stands before a colon in the first line for a type; here that line is prose. And
+    what `typing.NamedTuple` says of a field by itself says nothing.
+    """
+    if what not in ("attribute", "property", "data"):
+        return
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()
+    else:
+        lines.insert(0, "")
+
+
+def setup(app):
+    """Connect what this configuration adds to Sphinx."""
+    app.connect("autodoc-process-docstring", keep_prose, priority=400)
