@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import pickle
+import sys
+import types
 
 import pytest
 
+from matensemble import wire
 from matensemble.chore import ChoreSpec
 from matensemble.errors import FormatError
 from matensemble.model import OutputReference, Resources

@@ -1,13 +1,15 @@
 """Authoring a pipeline: every spelling, what is refused, what is saved."""
 
+import errno
 import inspect
 import json
+import os
 import pickle
 import types
 
 import pytest
 
-from matensemble import wire
+from matensemble import draft, wire
 from matensemble.chore import ChoreRegistry
 from matensemble.errors import (
     ConflictingInstallationError,
@@ -497,6 +499,59 @@ def test_basedir_that_cannot_be_written(tmp_path):
     pipe.chore(step)(1)
     with pytest.raises(RunDirectoryError, match="basedir"):
         pipe.save()
+
+
+def test_a_save_that_failed_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(draft, "SPOOL_BYTES", 100)  # in memory and on disk
+    pipe = Pipeline(tmp_path / "file")
+    (tmp_path / "file").write_text("")
+    decorated = pipe.chore(env={"A": "1"})(step)
+    pipe.strategy(triggers=["step"], name="refine")(lambda value: None)
+    (tmp_path / "file").unlink()
+    decorated("first", y=b"1" * 90)
+    decorated("second", y=b"2" * 200)
+    monkeypatch.setattr(pipe, "basedir", tmp_path / "other")
+    (tmp_path / "other").write_text("")
+    with pytest.raises(RunDirectoryError):
+        pipe.save()  # no directory can be made
+    decorated("third")
+    (tmp_path / "other").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(wire, "write_atomic", lambda path, *chunks: (tmp_path / "gone").stat())
+        with pytest.raises(RunDirectoryError):
+            pipe.save()  # a directory was made, and is removed
+    assert list((tmp_path / "other").iterdir()) == []
+    decorated("fourth")
+    workflow, chores = saved(pipe)
+    expected = {"first": b"1" * 90, "second": b"2" * 200, "third": 0, "fourth": 0}
+    shown = [arguments(workflow, chore) for chore in chores.values()]
+    assert shown == [((x,), {"y": y} if y else {}) for x, y in expected.items()]
+    assert workflow.read_env(chores["chore-step-0004"].env_place) == {"A": "1"}
+
+
+def test_arguments_that_cannot_be_kept_leave_the_others_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(draft, "SPOOL_BYTES", 100)
+    pipe = Pipeline(tmp_path)
+    decorated = pipe.chore(step)
+    decorated(b"1" * 50)
+    written, pwrite = [], os.pwrite
+
+    def full(file, data, offset):
+        if written:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(pwrite(file, data[:10], offset))
+        return written[0]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(RunDirectoryError, match="No space left"):
+            decorated(b"2" * 200)
+    decorated(b"3" * 200)
+    workflow, chores = saved(pipe)
+    assert [arguments(workflow, chore)[0] for chore in chores.values()] == [
+        (b"1" * 50,),
+        (b"3" * 200,),
+    ]
 
 
 # --- functions that call decorated functions --------------------------------------------------

@@ -28,20 +28,13 @@ from matensemble.errors import (
     UnpicklableError,
 )
 from matensemble.model import ALLOWED_NAME, ChoreType, OutputReference, Resources
+from matensemble.place import Place
 from matensemble.references import Gather, Sibling
 
 if TYPE_CHECKING:
     from matensemble.references import Dependency
 
 NICE_RANGE = (-1_000_000, 1_000_000)
-
-
-class Place(NamedTuple):
-    """Where bytes stand: a file relative to the run directory, offset and size in bytes."""
-
-    file: str
-    offset: int
-    size: int
 
 
 def make_chore_id(name: str, number: int) -> str:
@@ -233,8 +226,8 @@ class Chore:
             callable=header.get("callable", name) if kind is ChoreType.PYTHON else None,
             command=tuple(command) if command is not None else None,
             outputs=header.get("outputs", {}),
-            arguments=_place(header.get("arguments")),
-            env_place=_place(header.get("env")),
+            arguments=Place.from_json(header.get("arguments")),
+            env_place=Place.from_json(header.get("env")),
             is_strategy=header.get("strategy", False),
             stage=header.get("stage", 0),
         )
@@ -243,10 +236,6 @@ class Chore:
 @lru_cache(maxsize=1024)  # a million chores share a few requests
 def _resources(items: tuple[tuple[str, Any], ...]) -> Resources:
     return Resources.from_json(dict(items))
-
-
-def _place(value: Sequence[Any] | None) -> Place | None:
-    return None if value is None else Place(*value)
 
 
 def _dependency_to_json(dep: Dependency) -> Any:

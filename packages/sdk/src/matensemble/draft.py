@@ -8,17 +8,18 @@ the headers that are saved. It validates nothing: `Pipeline` does before it reco
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from matensemble.chore import Chore, Place, make_chore_id
+from matensemble.chore import Chore, make_chore_id
 from matensemble.errors import RunDirectoryError
 from matensemble.model import ChoreType, Resources
+from matensemble.place import Place, Tail
 from matensemble.references import Gather
 from matensemble.workdir import ARGUMENTS
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 SPOOL_BYTES = 8 << 20
 """Frozen arguments up to this size stay in memory, beyond it they go to disk."""
+BLOCK_BYTES = 1 << 20
+"""How much of them is copied at a time."""
 
 
 class Template:
@@ -53,7 +56,9 @@ class Template:
 
 
 class ArgumentStore:
-    """Append-only file of frozen arguments: small in memory, large on disk.
+    """Append-only store of frozen arguments: small in memory, large on disk.
+
+    A refused append leaves it as it was, and reading it changes nothing.
 
     Parameters
     ----------
@@ -62,13 +67,13 @@ class ArgumentStore:
         nothing is left behind if the process dies.
     """
 
-    __slots__ = ("__weakref__", "_directory", "_is_on_disk", "file", "size")
+    __slots__ = ("__weakref__", "_directory", "_file", "_num_on_disk", "_recent", "size")
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._is_on_disk = False
-        self.file: BinaryIO = BytesIO()
-        """The file, for reading from its beginning."""
+        self._file: int | None = None
+        self._num_on_disk = 0
+        self._recent = bytearray()  # stands behind what is on disk
         self.size = 0
         """Bytes so far."""
 
@@ -80,25 +85,46 @@ class ArgumentStore:
         RunDirectoryError
             If they are too large for memory and cannot be written.
         """
-        if self.size + len(data) > SPOOL_BYTES and not self._is_on_disk:
-            # Before the write, or a large argument would be in memory once more.
-            self._move_to_disk()
-        self.file.write(data)
+        if len(self._recent) + len(data) > SPOOL_BYTES:
+            self._write(self._recent)
+            self._recent = bytearray()
+        if len(data) > SPOOL_BYTES:
+            self._write(data)
+        else:
+            self._recent += data
         self.size += len(data)
 
-    def _move_to_disk(self) -> None:
-        start = cast(BytesIO, self.file).getbuffer()
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the content from its beginning, in blocks of `BLOCK_BYTES` at most."""
+        start = 0
+        while self._file is not None and start < self._num_on_disk:
+            block = os.pread(self._file, min(BLOCK_BYTES, self._num_on_disk - start), start)
+            start += len(block)
+            yield block
+        for start in range(0, len(self._recent), BLOCK_BYTES):
+            yield bytes(self._recent[start : start + BLOCK_BYTES])
+
+    def _write(self, data: bytes | bytearray) -> None:
+        """Write behind what is on disk; what a failure leaves there, the next one overwrites."""
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            file = cast(BinaryIO, tempfile.TemporaryFile(dir=self._directory))  # noqa: SIM115
-            weakref.finalize(self, file.close)
-            file.write(start)
+            file = self._open_file()
+            with memoryview(data) as view:  # released also where the error is kept
+                done = 0
+                while done < len(data):
+                    done += os.pwrite(file, view[done:], self._num_on_disk + done)
         except OSError as error:
             raise RunDirectoryError(
                 str(self._directory), f"large arguments cannot be kept here ({error.strerror})"
             ) from error
-        self.file = file
-        self._is_on_disk = True
+        self._num_on_disk += len(data)
+
+    def _open_file(self) -> int:
+        if self._file is None:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._directory) as file:
+                self._file = os.dup(file.fileno())
+            weakref.finalize(self, os.close, self._file)
+        return self._file
 
 
 class Draft:
@@ -193,13 +219,15 @@ class Draft:
                 members[template.name].append(chore_id)
         return members
 
-    def store_env(self, resources: Iterable[Resources]) -> dict[int, Place]:
-        """Append every environment in use, equal ones once, behind the arguments.
+    def store_env(self, resources: Iterable[Resources], tail: Tail) -> dict[int, Place]:
+        """Add every environment in use, equal ones once, to what stands behind the arguments.
 
         Parameters
         ----------
         resources
             Further requests, besides those of the chores.
+        tail
+            Receives the environments.
 
         Returns
         -------
@@ -215,8 +243,7 @@ class Draft:
                 continue
             text = json.dumps(dict(env), sort_keys=True)
             if text not in places:
-                places[text] = Place(ARGUMENTS, self.arguments.size, len(text))
-                self.arguments.append(text.encode("ascii"))
+                places[text] = tail.add(text.encode("ascii"))
             by_id[id(env)] = places[text]
         return by_id
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from matensemble import dag, wire
-from matensemble.chore import CallShape, ChoreRegistry, Place
+from matensemble.chore import CallShape, ChoreRegistry
 from matensemble.draft import Draft
 from matensemble.errors import EmptyPipelineError, UnknownNameError
 from matensemble.model import OutputReference, Resources
+from matensemble.place import Place, Tail
 from matensemble.workdir import ARGUMENTS
 from matensemble.workflow import (
     CallableEntry,
@@ -85,8 +87,9 @@ def save_draft(
             name: known[name].policies.resources if name in known else Resources()
             for name in registry
         }
-        envs = draft.store_env(defaults.values())
-        trigger = _store_trigger(draft) if strategies else None
+        tail = Tail(ARGUMENTS, draft.arguments.size)  # a draft that cannot be saved is unchanged
+        envs = draft.store_env(defaults.values(), tail)
+        trigger = tail.add(_freeze_trigger()) if strategies else None
         run = create_run_dir(basedir)
         manifest = Manifest(
             name=name or run.root.name,
@@ -119,7 +122,8 @@ def save_draft(
             ),
         )
         headers = draft.headers(indices, stages, envs)
-        write_workflow(run, manifest, headers, draft.arguments.file, callables)
+        arguments = chain(draft.arguments.blocks(), tail.chunks)
+        write_workflow(run, manifest, headers, arguments, callables)
     return Workflow(run, manifest)
 
 
@@ -154,12 +158,10 @@ def _check_names(
             raise UnknownNameError(name, tuple(known))
 
 
-def _store_trigger(draft: Draft) -> Place:
-    """Append the arguments of every strategy chore: the result that started it, in slot 0."""
+def _freeze_trigger() -> bytes:
+    """Return the arguments of every strategy chore: the result that started it, in slot 0."""
     data, _ = wire.freeze(((OutputReference("trigger"),), {}))
-    place = Place(ARGUMENTS, draft.arguments.size, len(data))
-    draft.arguments.append(data)
-    return place
+    return data
 
 
 @contextmanager

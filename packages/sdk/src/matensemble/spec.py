@@ -27,10 +27,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from matensemble import wire
-from matensemble.chore import Chore, ChoreSpec, Place, check_after, check_name
+from matensemble.chore import Chore, ChoreSpec, check_after, check_name
 from matensemble.command import freeze_command
 from matensemble.errors import InvalidOptionError
 from matensemble.model import ChoreType, Resources
+from matensemble.place import Tail
 from matensemble.references import Sibling
 
 if TYPE_CHECKING:
@@ -52,17 +53,25 @@ class SpecWriter:
         All that are asked for together; references to siblings are positions in it.
     offset
         Where in that file the first of them will stand, in bytes.
+    by_value
+        As for `wire.freeze`. Needed by the driver only: on a worker the classes of such modules
+        cannot be imported, so they travel by value anyway.
 
     Attributes
     ----------
-    chunks
-        The content of that file so far.
+    tail
+        What will stand there.
     """
 
-    def __init__(self, file: str, specs: Sequence[ChoreSpec], offset: int = 0) -> None:
-        self.chunks: list[bytes] = []
-        self._file = file
-        self._size = offset
+    def __init__(
+        self,
+        file: str,
+        specs: Sequence[ChoreSpec],
+        offset: int = 0,
+        by_value: tuple[bytes, ...] = (),
+    ) -> None:
+        self.tail = Tail(file, offset)
+        self._by_value = by_value
         self._positions = {id(spec): position for position, spec in enumerate(specs)}
 
     def row(self, spec: ChoreSpec) -> dict[str, Any]:
@@ -81,7 +90,7 @@ class SpecWriter:
             raise InvalidOptionError("args", args, "a list or tuple of positional arguments")
         if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
             raise InvalidOptionError("kwargs", kwargs, "a mapping of parameter names to arguments")
-        data, deps = wire.freeze((tuple(args), dict(kwargs)))
+        data, deps = wire.freeze((tuple(args), dict(kwargs)), self._by_value)
         header = self._header(
             spec,
             name=check_name(spec.qualname),
@@ -97,7 +106,9 @@ class SpecWriter:
 
     def _executable(self, spec: ChoreSpec) -> dict[str, Any]:
         assert spec.command is not None
-        frozen = freeze_command(spec.qualname, spec.command, spec.inputs, spec.outputs)
+        frozen = freeze_command(
+            spec.qualname, spec.command, spec.inputs, spec.outputs, by_value=self._by_value
+        )
         return self._header(
             spec,
             name=check_name(frozen.name),
@@ -111,27 +122,17 @@ class SpecWriter:
     def _header(self, spec: ChoreSpec, *, data: bytes | None, **fields: Any) -> dict[str, Any]:
         resources = spec.resources or Resources()
         after = check_after(spec.after)
-        environment = None
-        if resources.env is not None:
-            environment = json.dumps(dict(resources.env)).encode()
+        env = resources.env
         return Chore(
             id="",
             after=after,
             resources=resources,
             nice=spec.nice,
             success_codes=tuple(spec.success_codes),
-            arguments=self._add(data),
-            env_place=self._add(environment),
+            arguments=None if data is None else self.tail.add(data),
+            env_place=None if env is None else self.tail.add(json.dumps(dict(env)).encode()),
             **fields,
         ).to_header()
-
-    def _add(self, data: bytes | None) -> Place | None:
-        if data is None:
-            return None
-        place = Place(self._file, self._size, len(data))
-        self.chunks.append(data)
-        self._size += len(data)
-        return place
 
     def _number(self, deps: tuple[Dependency, ...]) -> tuple[Dependency, ...]:
         return tuple(

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from matensemble import wire
-from matensemble.chore import CallShape, Chore, Place, check_name
+from matensemble.chore import CallShape, Chore, check_name
 from matensemble.errors import (
     FormatError,
     IncompatibleEnvironmentError,
@@ -30,6 +30,7 @@ from matensemble.errors import (
     RunDirectoryError,
 )
 from matensemble.model import Resources
+from matensemble.place import Place
 from matensemble.workdir import ARGUMENTS, DIRECTORY_PREFIX, FILE_MODE, RunDir
 
 MANIFEST_FORMAT = 1
@@ -62,7 +63,7 @@ class CallableEntry:
         return cls(
             shape=CallShape(None if parameters is None else tuple(tuple(p) for p in parameters)),
             resources=Resources.from_json(data["resources"]),
-            env_place=_place(data.get("env")),
+            env_place=Place.from_json(data.get("env")),
         )
 
 
@@ -105,14 +106,10 @@ class StrategyEntry:
             triggers=tuple(data["triggers"]),
             arguments=Place(*data["arguments"]),
             resources=Resources.from_json(data["resources"]),
-            env_place=_place(data.get("env")),
+            env_place=Place.from_json(data.get("env")),
             success_codes=tuple(data.get("success_codes", (0,))),
             nice=data.get("nice", 0),
         )
-
-
-def _place(value: Any) -> Place | None:
-    return None if value is None else Place(*value)
 
 
 def present_versions() -> dict[str, str]:
@@ -278,7 +275,7 @@ def write_workflow(
     run: RunDir,
     manifest: Manifest,
     headers: Iterable[str],
-    arguments: BinaryIO,
+    arguments: Iterable[bytes],
     callables: Mapping[str, bytes],
 ) -> None:
     """Write the saved part into an empty run directory; the manifest comes last.
@@ -292,7 +289,7 @@ def write_workflow(
     headers
         One JSON object a chore, in topological order, without newline.
     arguments
-        Open file with the frozen arguments; copied from its beginning.
+        The content of `workflow.args`, in blocks of any size.
     callables
         Registry name → pickled callable.
 
@@ -306,9 +303,8 @@ def write_workflow(
             wire.make_dir(directory)
         for name, data in callables.items():
             wire.write_atomic(run.registry_dir / name, data)
-        arguments.seek(0)
-        with open(_create(run.arguments_path), "wb", buffering=0) as target:
-            shutil.copyfileobj(arguments, target, 1 << 20)
+        with open(_create(run.arguments_path), "wb") as target:
+            target.writelines(arguments)
         with open(_create(run.chores_path), "w", buffering=1 << 20, encoding="ascii") as lines:
             lines.writelines(f"{header}\n" for header in headers)
         text = json.dumps(manifest.to_json(), indent=1)

@@ -53,6 +53,6 @@ def write(task: Task, specs: Sequence[ChoreSpec]) -> None:
     file = os.path.relpath(task.path(workdir.SPAWNED_ARGUMENTS), task.run_dir)
     writer = SpecWriter(file, specs)
     lines = [json.dumps(writer.row(spec), separators=(",", ":")) + "\n" for spec in specs]
-    if writer.chunks:
-        wire.write_atomic(task.path(workdir.SPAWNED_ARGUMENTS), *writer.chunks)
+    if writer.tail.chunks:
+        wire.write_atomic(task.path(workdir.SPAWNED_ARGUMENTS), *writer.tail.chunks)
     wire.write_atomic(task.path(workdir.SPAWNED), "".join(lines).encode())
