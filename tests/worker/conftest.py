@@ -16,7 +16,7 @@ import pytest
 
 from matensemble import wire
 from matensemble.chore import ChoreRegistry, Place
-from matensemble.runtime_worker import RANK_VARIABLES
+from matensemble.environment import inheritable
 from matensemble.workdir import RunDir
 
 MODULE = ("-P", "-m", "matensemble.runtime_worker")
@@ -152,8 +152,7 @@ class Campaign:
     ) -> Outcome:
         """Run one worker to its end."""
         directory = self.dir.chore_dir(chore_id)
-        environment = {k: v for k, v in os.environ.items() if k not in RANK_VARIABLES}
-        environment.pop("MATENSEMBLE_SCRIPT_DIR", None)
+        environment = inheritable(os.environ)
         environment |= {"MATENSEMBLE_CHORE_ID": chore_id, **(env or {})}
         process = subprocess.run(
             [

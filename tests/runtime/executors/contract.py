@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from matensemble import environment
 from matensemble.model import Reason, Resources
 from matensemble.runtime.executors.base import Executor, ExecutorEvent, ExecutorLost, JobEnded
 from matensemble.runtime.executors.request import LaunchRequest
@@ -36,6 +37,14 @@ TIMEOUT = 60.0
 
 SHOW = r"import json, os, sys; sys.stdout.write(json.dumps({%s}) + '\n')"
 """Body of a Python program that prints facts about itself, in one write."""
+
+SHOW_RANK = """
+import json, os, sys
+from matensemble.runtime_worker import find_rank
+shown = find_rank(os.environ), os.environ.get("MATENSEMBLE_SCRIPT_DIR")
+sys.stdout.write(json.dumps(shown) + chr(10))
+"""
+"""Prints which task the worker takes itself for, and whose modules it would import."""
 
 
 class Session:
@@ -350,6 +359,22 @@ class ExecutorContract(PortContract):
         session.run("sh", "-c", script, num_tasks=tasks)
         expected = [f"{rank} of {tasks}" for rank in range(tasks)]
         assert sorted(session.text().splitlines()) == expected
+
+    def test_no_task_takes_the_rank_of_the_driver(
+        self, executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The driver may be a task itself: under `flux run`, `srun`, `mpiexec`, or a chore."""
+        for name in environment.NOT_INHERITED - {"PMI_FD"}:  # the Flux bindings would use that
+            monkeypatch.setenv(name, "0")
+        session = Session(executor, tmp_path)
+        try:
+            if session.allocation.nodes[0].cores < 2:
+                pytest.skip("needs two cores")
+            session.run(sys.executable, "-c", SHOW_RANK, num_tasks=2)
+            shown = sorted(json.loads(line) for line in session.text().splitlines())
+            assert shown == [[0, None], [1, None]]
+        finally:
+            executor.close()
 
     def test_highest_exit_code_of_the_tasks(self, session: Session) -> None:
         if session.allocation.nodes[0].cores < 2:

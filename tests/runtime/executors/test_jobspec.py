@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from matensemble.environment import NOT_INHERITED
 from matensemble.errors import ExecutorUnavailableError
 from matensemble.model import Resources
 from matensemble.runtime.executors.flux import load_flux
@@ -45,6 +46,12 @@ def encode(options: dict[str, Any] | None = None, **fields: Any) -> dict[str, An
 def shell_options(options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
     found: dict[str, Any] = encode(options, **fields)["attributes"]["system"]["shell"]["options"]
     return found
+
+
+def test_what_the_driver_was_told_of_itself_is_not_passed_on() -> None:
+    environ = {"HOME": "/h", **dict.fromkeys(NOT_INHERITED, "0")}
+    attributes = encode({"environ": environ}, env={"PMI_RANK": "1"})["attributes"]
+    assert attributes["system"]["environment"] == {"HOME": "/h", "PMI_RANK": "1"}
 
 
 def test_a_plain_chore() -> None:

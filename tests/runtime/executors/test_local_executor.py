@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract import SHOW, ExecutorContract, Session, make_fifo, read_line
+from contract import SHOW, SHOW_RANK, ExecutorContract, Session, make_fifo, read_line
 
+from matensemble.environment import RANK_VARIABLES
 from matensemble.errors import ExecutorUnavailableError, InvalidOptionError
 from matensemble.model import Reason
 from matensemble.protocols import RunOptions
@@ -249,6 +250,22 @@ def test_mpi_goes_through_the_mpiexec_of_the_chore(opened: Opener, tmp_path: Pat
     starter, shown = session.text().splitlines()
     assert starter.startswith(f"starter -n 2 {sys.executable} -c ")
     assert json.loads(shown) == {"rank": None, "n": "2"}, "mpiexec gives the ranks"
+
+
+def test_no_rank_of_mpi_takes_the_rank_of_the_driver(opened: Opener, tmp_path: Path) -> None:
+    starter = '#!/bin/sh\nshift 2\nPMI_RANK=0 "$@"\nPMI_RANK=1 exec "$@"\n'
+    program(tmp_path / "bin", "mpiexec", starter)
+    path = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    session = opened(environ={**os.environ, **path, **dict.fromkeys(RANK_VARIABLES, "0")})
+    session.run(sys.executable, "-c", SHOW_RANK, num_tasks=2, mpi=True)
+    assert [json.loads(line)[0] for line in session.text().splitlines()] == [0, 1]
+
+
+def test_what_a_chore_sets_itself_is_kept(opened: Opener) -> None:
+    session = opened(environ={**os.environ, "SLURM_PROCID": "3"})
+    facts = "'rank': os.environ.get('SLURM_PROCID')"
+    assert session.shown(facts, env={"SLURM_PROCID": "5"}) == {"rank": "5"}
+    assert session.shown(facts, attempt=2) == {"rank": None}
 
 
 def test_mpi_without_an_mpiexec(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ Where the run directory is
     Three levels above the record: ``<run>/out/<id>/chore.pickle``. Nothing in it is absolute.
 Tasks
     All tasks of a chore run the function; only task rank 0 commits a result. What task this is says
-    ``MATENSEMBLE_TASK_RANK``, else the variable of Flux, PMI, Open MPI, PMIx or Slurm.
+    ``MATENSEMBLE_TASK_RANK``, else the variable of Flux, PMI, Open MPI, PMIx or Slurm
+    (`environment.RANK_VARIABLES`).
 Exit codes
     0 success; 1 failure (of ``sys.exit(n)`` inside a function: n, but never 0, because it did not
     return); 2 wrong usage; 126 a program that cannot be executed, 127 one that is not there.
@@ -31,7 +32,7 @@ import os
 import sys
 from _pickle import loads as _loads
 
-from matensemble import wire, workdir
+from matensemble import environment, wire, workdir
 from matensemble.errors import FormatError, ResultMissingError, UnpicklableError
 
 TYPE_CHECKING = False
@@ -40,16 +41,6 @@ if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
 
     Stage: TypeAlias = Literal["read", "load", "call", "commit", "execute"]
-
-RANK_VARIABLES = (
-    "MATENSEMBLE_TASK_RANK",
-    "FLUX_TASK_RANK",
-    "PMI_RANK",
-    "OMPI_COMM_WORLD_RANK",
-    "PMIX_RANK",
-    "SLURM_PROCID",
-)
-"""Where the rank of this task is looked up, in this order."""
 
 USAGE = "usage: python -P -m matensemble.runtime_worker --chore-id ID --spec-file PATH\n"
 
@@ -229,10 +220,10 @@ class Upstream:
         )
 
 
-def find_rank(environment: Mapping[str, str]) -> int:
+def find_rank(environ: Mapping[str, str]) -> int:
     """Return the rank of this task: the first rank variable that holds a number, else 0."""
-    for name in RANK_VARIABLES:
-        value = environment.get(name, "")
+    for name in environment.RANK_VARIABLES:
+        value = environ.get(name, "")
         if value.isdecimal():
             return int(value)
     return 0
@@ -246,7 +237,7 @@ def main() -> int:
         return 2
     gc.disable()  # until the function is loaded: importing makes objects, not garbage
     faulthandler.enable()  # a crash in compiled code then says where in the function it was
-    script_dir = os.environ.get("MATENSEMBLE_SCRIPT_DIR")
+    script_dir = os.environ.get(environment.SCRIPT_DIR)
     if script_dir and script_dir not in sys.path:
         sys.path.append(script_dir)
     task = Task(options["--chore-id"], options["--spec-file"], find_rank(os.environ))

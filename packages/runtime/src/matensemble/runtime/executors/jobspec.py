@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from matensemble.environment import inheritable
 from matensemble.model import Resources
 from matensemble.runtime.executors.request import LaunchRequest
 
@@ -38,7 +39,7 @@ class JobspecEncoder:
     run
         Name of the run, for ``attributes.user.matensemble.run``.
     environ
-        The environment that chores inherit.
+        The driver's environment; what it says of the driver itself is not inherited.
     set_cpu_affinity
         Whether each task is bound to its own cores; False binds nothing.
     set_gpu_affinity
@@ -73,7 +74,7 @@ class JobspecEncoder:
         self._ranks = tuple(ranks)
         self._barred = frozenset(barred)
         self._extra = dict(extra_attributes or {})
-        self._environ = _representable(environ)
+        self._environ = _representable(inheritable(environ))
         self._inherited: dict[tuple[str, ...], str] = {}
 
     def encode(self, request: LaunchRequest) -> str:

@@ -15,7 +15,7 @@ socket closes, or the driver ends (``kill -9`` included), it ends every process 
 Messages are JSON, one a line. From the driver::
 
     {"op": "environ", "env": {…}}      the environment under that of chores which inherit it
-    {"op": "start", "job", "argv", "cwd", "stdout", "stderr", "env", "inherit", "duration",
+    {"op": "start", "job", "mark", "argv", "cwd", "stdout", "stderr", "env", "inherit", "duration",
      "tasks": [{"cores": [ids] | null, "env": {…}}]}
     {"op": "cancel", "job"}
     {"op": "close"}
@@ -38,7 +38,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-JOB_VARIABLE = "MATENSEMBLE_JOBID"
 ORPHAN_GRACE_SECONDS = 1.0  # between TERM and KILL where the driver is gone and nobody waits
 SWEEP_INTERVAL_SECONDS = 0.02  # between two looks for killed processes that are not our children
 LONGEST_SELECT_SECONDS = 86_400.0  # epoll takes no more than 24 days
@@ -80,10 +79,11 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of the launche
 class Attempt:
     """The processes of one attempt. Each task leads a process group of its own."""
 
-    __slots__ = ("cause", "codes", "deadline", "detail", "groups", "job", "leaders")
+    __slots__ = ("cause", "codes", "deadline", "detail", "groups", "job", "leaders", "mark")
 
-    def __init__(self, job: str, duration: float | None) -> None:
+    def __init__(self, job: str, mark: str, duration: float | None) -> None:
         self.job = job
+        self.mark = os.fsencode(mark)  # the variable by which its processes are known
         self.leaders: set[int] = set()  # tasks that have not been reaped
         self.groups: set[int] = set()  # that may have members
         self.codes: list[int] = []
@@ -235,7 +235,7 @@ class Launcher:
     # --- starting -----------------------------------------------------------------------------
 
     def _start(self, message: dict[str, Any]) -> None:
-        attempt = Attempt(message["job"], message["duration"])
+        attempt = Attempt(message["job"], message["mark"], message["duration"])
         try:
             self._spawn(attempt, message)
         except Refusal as refusal:
@@ -361,7 +361,7 @@ class Launcher:
     def _signal(self, attempt: Attempt, number: int) -> bool:
         """Signal every process of an attempt; return whether there is one (0 only looks)."""
         found = [self._signal_group(attempt, group, number) for group in [*attempt.groups]]
-        for pid in self._find_strays(attempt.job):
+        for pid in self._find_strays(attempt.mark):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
                 found.append(True)
@@ -391,9 +391,9 @@ class Launcher:
             return []
         return [pid for pid in map(int, children) if pid not in self._by_leader]
 
-    def _find_strays(self, job: str) -> list[int]:
-        """Return the orphans of an attempt, wherever they went: they carry its id."""
-        mark = b"\0" + os.fsencode(f"{JOB_VARIABLE}={job}")
+    def _find_strays(self, mark: bytes) -> list[int]:
+        """Return the orphans of an attempt, wherever they went: they carry its mark."""
+        mark = b"\0" + mark
         strays = []
         for pid in self._strangers():
             with suppress(OSError):

@@ -19,20 +19,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matensemble import environment
 from matensemble.errors import InvalidOptionError
 from matensemble.model import Reason
 from matensemble.protocols import RunOptions
 from matensemble.runtime.executors.base import ExecutorLost, JobEnded, Post
 from matensemble.runtime.executors.gpu import VISIBLE_VARIABLES, find_gpus
-from matensemble.runtime.executors.launcher import JOB_VARIABLE
 from matensemble.runtime.executors.launcher_process import LauncherProcess
 from matensemble.runtime.executors.mpi import MISSING_MPIEXEC, MPI_DEFAULTS, mpi_command
 from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.scheduler.events import ChoreStarted, ChoreSubmitted, ResourcesFreed
 from matensemble.runtime.scheduler.resources import Allocation, Node
-
-CORES_VARIABLE = "MATENSEMBLE_CORES"
-GPUS_VARIABLE = "MATENSEMBLE_GPUS"
 
 
 @dataclass(slots=True)
@@ -124,8 +121,8 @@ class LocalExecutor:
         variables = os.environ if environ is None else environ
         cores, gpus = options.cores, options.gpus
         return cls(
-            _number(variables, CORES_VARIABLE, 1) if cores is None else cores,
-            _number(variables, GPUS_VARIABLE, 0) if gpus is None else gpus,
+            _number(variables, environment.CORES, 1) if cores is None else cores,
+            _number(variables, environment.GPUS, 0) if gpus is None else gpus,
             set_cpu_affinity=options.set_cpu_affinity,
             set_gpu_affinity=options.set_gpu_affinity,
             environ=environ,
@@ -142,7 +139,8 @@ class LocalExecutor:
             If more GPUs are wanted than the environment allows.
         """
         self._post = post
-        self._environ = dict(os.environ if self._given_environ is None else self._given_environ)
+        given = os.environ if self._given_environ is None else self._given_environ
+        self._environ = environment.inheritable(given)
         usable = usable_cores()
         num_cores = self._cores or len(usable)
         self._binds = (
@@ -154,7 +152,7 @@ class LocalExecutor:
         node = Node(platform.node(), num_cores, len(self._gpus.ids))
         self._allocation = Allocation((node,))
         self._launcher = LauncherProcess(self._environ, self._take_report, self._lose)
-        outer = os.environ.get(JOB_VARIABLE)  # we may be part of a chore ourselves
+        outer = os.environ.get(environment.JOBID)  # we may be part of a chore ourselves
         self._prefix = f"{outer}/" if outer else ""
         return self._allocation
 
@@ -185,6 +183,7 @@ class LocalExecutor:
             {
                 "op": "start",
                 "job": job,
+                "mark": f"{environment.JOBID}={job}",
                 "argv": argv,
                 "cwd": str(request.cwd),
                 "stdout": str(request.stdout_path),
@@ -261,8 +260,8 @@ class LocalExecutor:
         num_gpus = request.resources.num_gpus
         env.update(self._gpus.show([self._gpus.ids[i] for i in held.gpus[:num_gpus]]))
         env.update(request.env)
-        env["MATENSEMBLE_NUM_TASKS"] = str(request.resources.num_tasks)
-        env[JOB_VARIABLE] = job
+        env[environment.NUM_TASKS] = str(request.resources.num_tasks)
+        env[environment.JOBID] = job
         return env
 
     def _tasks(self, request: LaunchRequest, held: _Held, count: int) -> list[dict[str, Any]]:
@@ -272,7 +271,7 @@ class LocalExecutor:
             return [{"cores": held.cores if self._binds else None, "env": {}}]
         tasks: list[dict[str, Any]] = []
         for rank in range(count):
-            env = {"MATENSEMBLE_TASK_RANK": str(rank)}
+            env = {environment.TASK_RANK: str(rank)}
             own_gpus = self._set_gpu_affinity and resources.gpus_per_task
             if own_gpus and self._gpus.variable not in request.env:
                 ids = _slice(held.gpus, rank, resources.gpus_per_task)

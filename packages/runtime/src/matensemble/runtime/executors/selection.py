@@ -10,14 +10,13 @@ import logging
 import os
 from collections.abc import Mapping
 
+from matensemble import environment
 from matensemble.errors import UnknownExecutorError
 from matensemble.protocols import EXECUTORS, RunOptions
 from matensemble.runtime.executors import flux
 from matensemble.runtime.executors.base import Executor
 from matensemble.runtime.executors.flux_executor import FluxExecutor
 from matensemble.runtime.executors.local import LocalExecutor
-
-EXECUTOR_VARIABLE = "MATENSEMBLE_EXECUTOR"
 
 
 def select_executor(
@@ -36,7 +35,7 @@ def select_executor(
     ExecutorUnavailableError
         If Flux was asked for and cannot be used here.
     """
-    choice = options.executor or environ.get(EXECUTOR_VARIABLE) or "auto"
+    choice = options.executor or environ.get(environment.EXECUTOR) or "auto"
     if choice not in EXECUTORS:
         raise UnknownExecutorError(choice, EXECUTORS)
     why = "it was asked for"
