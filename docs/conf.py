@@ -55,15 +55,15 @@ copybutton_prompt_is_regexp = True
 def keep_prose(app, what, name, obj, options, lines):
     """Mend the docstrings of attributes before napoleon reads them.
 
-    It takes what stands before a colon in the first line for a type; here that line is prose. And
-    what `typing.NamedTuple` says of a field by itself says nothing.
+    It takes what stands before a colon in the first line for a type; here that line is prose, so
+    an empty comment goes before it. What a named tuple says of a field by itself says nothing.
     """
     if what not in ("attribute", "property", "data"):
         return
     if lines and lines[0].startswith("Alias for field number"):
         lines.clear()
     else:
-        lines.insert(0, "")
+        lines[:0] = ["..", ""]
 
 
 def setup(app):
