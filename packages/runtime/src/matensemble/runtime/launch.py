@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from matensemble import wire, workdir
+from matensemble import environment, wire, workdir
 from matensemble.chore import Chore, chore_id_order
 from matensemble.errors import FormatError
 from matensemble.model import ChoreState, ChoreType
@@ -22,11 +22,6 @@ from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.preview import PREVIEW_MAX_BYTES, preview
 from matensemble.runtime.scheduler.instructions import Submit
 from matensemble.workflow import Workflow
-
-CHORE_ID_VARIABLE = "MATENSEMBLE_CHORE_ID"
-RUN_DIR_VARIABLE = "MATENSEMBLE_RUN_DIR"
-ATTEMPT_VARIABLE = "MATENSEMBLE_ATTEMPT"
-SCRIPT_DIR_VARIABLE = "MATENSEMBLE_SCRIPT_DIR"
 
 METADATA_FORMAT = 1
 
@@ -122,12 +117,12 @@ class Launcher:
     def _environment(self, chore: Chore, attempt: int, env: Mapping[str, str]) -> dict[str, str]:
         variables = {
             **env,
-            CHORE_ID_VARIABLE: chore.id,
-            RUN_DIR_VARIABLE: self._root,
-            ATTEMPT_VARIABLE: str(attempt),
+            environment.CHORE_ID: chore.id,
+            environment.RUN_DIR: self._root,
+            environment.ATTEMPT: str(attempt),
         }
         if self._script_dir is not None and chore.needs_worker:
-            variables[SCRIPT_DIR_VARIABLE] = str(self._script_dir)
+            variables[environment.SCRIPT_DIR] = str(self._script_dir)
         return variables
 
     def _record(self, chore: Chore, attempt: int) -> dict[str, Any]:
