@@ -94,14 +94,6 @@ def test_message_and_traceback_are_bounded(campaign):
     assert "characters left out" in error["message"]
 
 
-def test_text_that_is_no_unicode_is_reported(campaign):
-    def fail():
-        raise ValueError("bad \udcff text")
-
-    campaign.add(fail)
-    assert campaign.run().error["message"] == "bad \udcff text"
-
-
 @pytest.mark.parametrize(
     ("code", "exit_code"),
     [(3, 3), (0, 1), (None, 1), (256, 1), (-1, 1), ("no input given", 1)],
@@ -169,6 +161,28 @@ def test_a_built_in_function_that_raises(campaign):
     error = campaign.run().error
     assert "invalid literal" in error["message"]
     assert error["traceback"].startswith("Traceback")
+
+
+def test_a_message_commands_no_terminal(campaign):
+    def fail():
+        raise ValueError("\x1b[2J\x1b]0;title\x07red\x1b[31m \x00 \u202e two\n\tlines \udcff")
+
+    campaign.add(fail)
+    outcome = campaign.run()
+    assert outcome.error["message"] == "red \ufffd \ufffd two\n\tlines \ufffd"
+    assert "\x1b[31m" in outcome.error["traceback"], "what the function said, as it said it"
+
+
+def test_half_a_surrogate_pair_does_not_reach_the_record(campaign):
+    def fail():
+        raise type("Bad", (Exception,), {"__module__": "m\udcff"})("\udcff")
+
+    campaign.add(fail)
+    error = campaign.run().error
+    assert (error["module"], error["message"]) == ("m\ufffd", "\ufffd")
+    for text in (error["type"], error["module"], error["message"], error["traceback"]):
+        text.encode()  # would raise
+    assert error["traceback"].endswith("m\\udcff.Bad: \\udcff\n")
 
 
 # --- imports ----------
@@ -259,7 +273,7 @@ def test_results_that_cannot_be_pickled(campaign, function, wanted):
     error = outcome.error
     assert (outcome.exit_code, error["reason"]) == (1, "unpicklable_result")
     assert not outcome.has_result
-    assert "the result of 'f' cannot be pickled" in error["message"]
+    assert "what the function returned cannot be pickled" in error["message"]
     assert any(part in error["message"] for part in wanted.split("|"))
 
 
@@ -371,6 +385,18 @@ def test_a_record_that_is_not_there(campaign):
     campaign.add(boom).unlink()
     error = campaign.run().error
     assert (error["reason"], error["attempt"]) == ("io_error", None)
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged", "of another chore"])
+def test_the_attempt_is_known_without_the_record(campaign, damage):
+    path = campaign.add(boom)
+    if damage == "gone":
+        path.unlink()
+    elif damage == "damaged":
+        path.write_bytes(b"garbage")
+    as_id = "chore-g-0001" if damage == "of another chore" else None
+    error = campaign.run(env={"MATENSEMBLE_ATTEMPT": "3"}, as_id=as_id).error
+    assert (error["reason"], error["attempt"]) == ("io_error", 3)
 
 
 @pytest.mark.parametrize("file", ["record", "registry", "arguments"])

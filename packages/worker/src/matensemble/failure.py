@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 
-from matensemble import wire, workdir
+from matensemble import environment, wire, workdir
 from matensemble.errors import FormatError, ResultCorruptError, ResultMissingError, UnpicklableError
 
 TYPE_CHECKING = False
@@ -59,17 +59,19 @@ def report(task: Task, error: BaseException) -> int:
     """
     if isinstance(error, MemoryError):
         _free_frames(error)
+    from matensemble.terminal import clean_text  # only now is there memory for it
+
     reason, exit_code = find_reason(task.stage, error), find_exit_code(task.stage, error)
     traceback = format_traceback(task.stage, error)
     record = {
         "format": ERROR_FORMAT,
         "chore_id": task.chore_id,
-        "attempt": task.record.get("attempt"),
+        "attempt": find_attempt(task),
         "rank": task.rank,
         "reason": reason,
-        "type": type(error).__qualname__,
-        "module": type(error).__module__,
-        "message": _shorten(describe(reason, error), MAX_MESSAGE),
+        "type": clean_text(type(error).__qualname__),
+        "module": clean_text(str(type(error).__module__)),
+        "message": clean_text(_shorten(describe(reason, error), MAX_MESSAGE)),
         "traceback": traceback,
         "exit_code": exit_code,
     }
@@ -77,6 +79,14 @@ def report(task: Task, error: BaseException) -> int:
     _print(task, traceback, problem)
     _abort_mpi(exit_code)
     return exit_code
+
+
+def find_attempt(task: Task) -> int | None:
+    """Return the attempt: what the record says, else the variable that the driver set."""
+    if "attempt" in task.record:
+        return int(task.record["attempt"])
+    told = os.environ.get(environment.ATTEMPT, "")
+    return int(told) if told.isdecimal() else None
 
 
 def find_reason(stage: str, error: BaseException) -> str:
@@ -101,9 +111,13 @@ def find_exit_code(stage: str, error: BaseException) -> int:
 def describe(reason: str, error: BaseException) -> str:
     """Return the message of an error, with what a reader who sees only this line needs to know."""
     try:
-        message = str(error)
+        return _explain(reason, error) or str(error)
     except Exception as failed:
         return f"(its message cannot be shown: str() raised {type(failed).__name__})"
+
+
+def _explain(reason: str, error: BaseException) -> str | None:
+    """Return what to say instead of the message of an error, None where that says it all."""
     if isinstance(error, SystemExit):
         return f"the function called sys.exit({error.code!r}) and so returned no result"
     if isinstance(error, KeyboardInterrupt):
@@ -111,7 +125,7 @@ def describe(reason: str, error: BaseException) -> str:
     if reason == "import_error":
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         what = f"the module {missing!r}" if missing else "what is named here"
-        return f"{message}: the environment that runs the chore ({sys.prefix}) lacks {what}"
+        return f"{error}: the environment that runs the chore ({sys.prefix}) lacks {what}"
     if isinstance(error, UnpicklableError):
         return (
             f"what the function returned cannot be pickled: the problem is {error.culprit} "
@@ -119,7 +133,7 @@ def describe(reason: str, error: BaseException) -> str:
         )
     if reason == "executable_not_found" and isinstance(error, OSError):
         return _describe_program(error)
-    return message
+    return None
 
 
 def _describe_program(error: OSError) -> str:
@@ -148,7 +162,7 @@ def format_traceback(stage: str, error: BaseException) -> str:
             f"{type(error).__module__}.{type(error).__qualname__}\n"
             f"(its traceback cannot be shown: {type(failed).__name__} was raised)\n"
         )
-    return _shorten(text, MAX_TRACEBACK)
+    return _shorten(text.encode("utf-8", "backslashreplace").decode(), MAX_TRACEBACK)
 
 
 def _strip(shown: TracebackException) -> None:
