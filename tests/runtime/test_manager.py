@@ -174,6 +174,45 @@ def test_resources_environment_and_tasks_reach_the_processes(pipe, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.e2e
+@pytest.mark.slow
+def test_secrets_in_commands_reach_the_program_and_no_record(pipe):
+    canary = "canary-4711"
+    command = ["sh", "-c", 'test "$1$3" = "--pw_token=$CANARY$CANARY"', "sh"]
+    command += [f"--pw_token={canary}", "--api-key", canary]
+    failing = f"false --password={canary} API_KEY={canary}"
+    inputs = {"in": f"token: {canary}"}
+    refs = [
+        pipe.exec(command, name="first", env={"CANARY": canary}),
+        pipe.exec(failing, name="fails"),
+        pipe.exec(["missing-program", "--token", canary], inputs=inputs, name="lost"),
+    ]
+    watch = pipe.chore(name="watch")(lambda first: 0)
+    watch(refs[0])
+
+    @pipe.strategy(triggers=["watch"])
+    def ask(value):
+        resources = Resources(env={"CANARY": canary})
+        return [
+            ChoreSpec.exec(command, name="asked", resources=resources),
+            ChoreSpec.exec(failing, name="asked_badly"),
+        ]
+
+    # The text of the strategy's own code is no record of a run: it travels by value.
+    results = pipe.submit(**LOCAL).result(60)
+    assert results["chore-first-0001"].exit_code == 0
+    asked = {i.split("-")[1]: results.outcome(i).state.value for i in results if "asked" in i}
+    assert asked == {"asked": "completed", "asked_badly": "failed"}
+    run_dir = pipe.run_dir
+    holding = {
+        str(path.relative_to(run_dir))
+        for path in run_dir.rglob("*")
+        if path.is_file() and canary.encode() in path.read_bytes()
+    }
+    holding.discard("out/chore-lost-0003/in")  # the input file itself
+    allowed = {"workflow.args", "out/registry/ask", "out/chore-ask-0005/spawned.args"}
+    assert holding == allowed
+
+
 def test_nobody_else_can_read_a_run_directory(pipe):
     @pipe.chore
     def one():
@@ -325,3 +364,57 @@ def test_who_waits_for_a_chore_learns_that_the_run_ended_before(pipe):
     manager.interrupt("SIGTERM")
     with pytest.raises(RunInterruptedError):
         answer.result(timeout=10)
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_result_reaches_its_owner_though_nobody_can_be_told_of_failures(tmp_path):
+    script = (
+        "from matensemble.pipeline import Pipeline\n"
+        f"pipe = Pipeline({str(tmp_path)!r})\n"
+        "ref = pipe.exec('false')\n"
+        "print(pipe.submit(executor='local').result(timeout=60)[ref.chore_id].reason)\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            timeout=90,
+        )
+    assert done.stdout == "nonzero_exit\n"
+
+
+def test_two_runs_at_once_write_a_log_each(tmp_path):
+    managers, executors = [], []
+    for name in ("one", "two"):
+        pipe = Pipeline(tmp_path / name, name=name)
+        pipe.exec("false", name=name)
+        executors.append(FakeExecutor())
+        run_dir = Path(pipe.save())
+        run_dir = run_dir.rename(run_dir.with_name(f"run-{name}"))
+        managers.append(FluxManager(run_dir, executor=executors[-1]))
+    futures = [manager.start() for manager in managers]
+    for name, executor in zip(("one", "two"), executors, strict=True):
+        executor.wait_running(f"chore-{name}-0001")
+    for name, executor in zip(("one", "two"), executors, strict=True):
+        executor.finish(f"chore-{name}-0001", 1)
+    logs = []
+    for future, manager in zip(futures, managers, strict=True):
+        future.result(timeout=10)
+        logs.append(manager.run_dir.log_path.read_text())
+    assert "chore-one-0001" in logs[0]
+    assert "chore-two-0001" not in logs[0]
+    assert "chore-two-0001" in logs[1]
+    assert "chore-one-0001" not in logs[1]
+
+
+def test_a_start_that_fails_leaves_the_run_startable(pipe):
+    pipe.exec("true")
+    run_dir = Path(pipe.save())
+    (run_dir / "matensemble_workflow.log").mkdir()
+    with pytest.raises(RunDirectoryError, match="cannot be written"):
+        FluxManager(run_dir, executor=FakeExecutor(auto=True)).run()
+    (run_dir / "matensemble_workflow.log").rmdir()
+    assert len(FluxManager(run_dir, executor=FakeExecutor(auto=True)).run()) == 1

@@ -69,6 +69,14 @@ def test_what_looks_like_a_secret_by_name_is_hidden():
     )
 
 
+def test_secrets_inside_texts_and_commands_are_hidden():
+    text = show(["prog", "--token", "hunter2"], "--password=hunter2", {"f": b"token: hunter2"})
+    assert "hunter2" not in text
+    assert text == ("['prog', '--token', '<redacted>'], '--password=<redacted>', {'f': <14 bytes>}")
+    command, _ = wire.freeze((["prog", "--token", "hunter2"], {"in": "auth: hunter2"}))
+    assert preview(command, ()) == "'prog', '--token', '<redacted>', in='auth: <redacted>'"
+
+
 def test_a_long_text_is_cut():
     text = show(*[f"argument number {i}" for i in range(200)])
     assert len(text) == PREVIEW_MAX_CHARACTERS

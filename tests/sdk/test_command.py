@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from matensemble import wire
+from matensemble.chore import ChoreSpec
 from matensemble.command import freeze_command
 from matensemble.errors import InvalidCommandError, InvalidOptionError
 from matensemble.model import OutputReference
@@ -80,3 +81,60 @@ def test_bad_inputs_and_outputs(tmp_path):
         freeze("true", inputs={"in": 3})
     with pytest.raises(InvalidOptionError, match="names as text"):
         freeze("true", outputs={1: "log"})
+
+
+OWN_FILES = [
+    *("chore.pickle", "metadata.json", "result.pickle", "error.json", "spawned.jsonl"),
+    *("spawned.args", "attempts", "attempts/1/x", "./error.json", "Result.Pickle", "stdout/x"),
+]
+
+
+@pytest.mark.parametrize("path", [*OWN_FILES, "stdout", "stderr", Path("stdout")])
+def test_inputs_leave_the_files_of_the_run_alone(path):
+    with pytest.raises(InvalidOptionError, match="MatEnsemble keeps its own"):
+        freeze("true", inputs={path: "x"})
+
+
+@pytest.mark.parametrize("path", OWN_FILES)
+def test_outputs_are_files_of_the_program(path):
+    with pytest.raises(InvalidOptionError, match="MatEnsemble keeps its own"):
+        freeze("true", outputs={"log": path})
+
+
+def test_what_a_program_prints_can_be_an_output():
+    assert freeze("true", outputs={"out": "stdout", "err": "./stderr"}).command == ("true",)
+    assert freeze("true", inputs={"in/stdout": "x"}).data is not None
+
+
+@pytest.mark.parametrize("path", ["x" * 201, "ä" * 101, "x/" * 250 + "x", "\ud800"])
+def test_file_names_that_no_file_system_takes(path):
+    with pytest.raises(InvalidOptionError):
+        freeze("true", outputs={"log": path})
+    with pytest.raises(InvalidOptionError):
+        freeze("true", inputs={path: "x"})
+
+
+def test_the_longest_file_names():
+    freeze("true", outputs={"log": "x" * 200}, inputs={"x/" * 249 + "x": "x"})
+
+
+@pytest.mark.parametrize("keywords", [{"inputs": ["a"]}, {"outputs": "log"}, {"outputs": {3: "a"}}])
+def test_inputs_and_outputs_are_mappings(keywords):
+    with pytest.raises(InvalidOptionError):
+        freeze("true", **keywords)
+
+
+def test_secrets_are_for_the_program_only():
+    frozen = freeze("prog --password=hunter2 --token hunter2 API_KEY=hunter2 -n 3")
+    assert frozen.command == (
+        *("prog", "--password=<redacted>", "--token", "<redacted>", "API_KEY=<redacted>"),
+        *("-n", "3"),
+    )
+    elements, inputs = wire.thaw(frozen.data, lambda slot: None)
+    assert elements[1:5] == ["--password=hunter2", "--token", "hunter2", "API_KEY=hunter2"]
+    assert inputs == {}
+    sibling = ChoreSpec.exec(["prog", "--token", "hunter2"], "login")
+    assert "hunter2" not in str(freeze(["prog", sibling.ref]).command)
+    with pytest.raises(InvalidCommandError) as info:
+        freeze("prog --password='hunter2")
+    assert "hunter2" not in str(info.value)

@@ -255,7 +255,7 @@ def _dependency_from_json(value: Any) -> Dependency:
 # --- specs ------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ChoreSpec:
     """A request to add a chore while the run is alive; strategies return them.
 
@@ -324,6 +324,9 @@ class ChoreSpec:
     def ref(self) -> OutputReference[Any]:
         """A reference to the result of the chore this spec will become, for its siblings."""
         return OutputReference(Sibling(self))
+
+    def __repr__(self) -> str:
+        return f"<ChoreSpec {self.qualname}>"  # a command can hold secrets, arguments can be large
 
 
 # --- callables --------------------------------------------------------------------------------

@@ -11,14 +11,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from matensemble import wire
+from matensemble import wire, workdir
 from matensemble.errors import InvalidCommandError, InvalidOptionError
 from matensemble.model import ALLOWED_NAME, OutputReference
+from matensemble.redaction import redact_command, redact_text
 
 if TYPE_CHECKING:
     from matensemble.references import Dependency
 
 Command = str | Sequence[Any]
+
+MAX_SEGMENT_BYTES = 200
+"""Of each segment of a file name: with the suffix of a temporary file it stays below 255."""
+MAX_PATH_BYTES = 500
+"""Of a file name: with the run directory before it stays below 1024, the limit of macOS."""
+
+_OWN_FILES = frozenset(
+    {
+        workdir.STDOUT,
+        workdir.STDERR,
+        workdir.RECORD,
+        workdir.METADATA,
+        workdir.RESULT,
+        workdir.ERROR,
+        workdir.SPAWNED,
+        workdir.SPAWNED_ARGUMENTS,
+        workdir.ATTEMPTS,
+    }
+)
+_STREAMS = ((workdir.STDOUT,), (workdir.STDERR,))
 
 
 class FrozenCommand(NamedTuple):
@@ -27,9 +48,11 @@ class FrozenCommand(NamedTuple):
     name: str
     """Name of the chore: as given, else from the program's file name."""
     command: tuple[str, ...]
-    """The elements as text; where `data` is not None, references stand as their repr."""
+    """The elements as text; where `data` is not None it is for people only: references stand as
+    their repr, and what looks like a secret by its name is redacted."""
     data: bytes | None
-    """Pickled ``(elements, inputs)`` where the worker must resolve or write something."""
+    """Pickled ``(elements, inputs)`` where the worker must resolve or write something, or where
+    an element must not be seen by others than the program."""
     deps: tuple[Dependency, ...]
     """The references inside, in slot order."""
 
@@ -67,21 +90,19 @@ def freeze_command(
     InvalidCommandError
         If the command is empty or cannot be split.
     InvalidOptionError
-        If a file name leaves the chore's directory, or an input cannot be read.
+        If a file name leaves the chore's directory, is too long or is that of a file of
+        MatEnsemble's own (``stdout`` and ``stderr`` can be outputs), or an input cannot be read.
     """
     shown = name or "exec"
     elements = _split(shown, command)
     if name is None:
         name = _name_of(elements[0])
-    for path in (*inputs, *outputs.values()):
-        _check_inside(path)
-    for key in outputs:
-        if not isinstance(key, str):
-            raise InvalidOptionError("outputs", key, "names as text")
-    texts = tuple(e if isinstance(e, str) else repr(e) for e in elements)
-    if not inputs and all(isinstance(e, str) for e in elements):
+    _check_files(inputs, outputs)
+    shown_elements = redact_command(elements)
+    texts = tuple(e if isinstance(e, str) else repr(e) for e in shown_elements)
+    if not inputs and list(texts) == elements:
         return FrozenCommand(name, texts, None, ())
-    contents = {path: _read_input(path, content) for path, content in inputs.items()}
+    contents = {os.fspath(path): _read_input(path, content) for path, content in inputs.items()}
     data, deps = wire.freeze((elements, contents), by_value, source)
     return FrozenCommand(name, texts, data, deps)
 
@@ -95,7 +116,9 @@ def _split(name: str, command: Command) -> list[Any]:
         try:
             elements: list[Any] = shlex.split(command)
         except ValueError as error:
-            raise InvalidCommandError(name, f"cannot be split: {error}: {command!r}") from None
+            raise InvalidCommandError(
+                name, f"cannot be split: {error}: {redact_text(command)!r}"
+            ) from None
     elif isinstance(command, (list, tuple)):
         elements = [_element(name, item) for item in command]
     else:
@@ -125,18 +148,52 @@ def _name_of(program: object) -> str:
     return name if ALLOWED_NAME.fullmatch(name) else "exec"
 
 
-def _check_inside(path: object) -> None:
-    expected = "a path relative to the chore's directory that stays inside it"
+def _check_files(inputs: Mapping[str, Any], outputs: Mapping[str, str]) -> None:
+    for option, files in (("inputs", inputs), ("outputs", outputs)):
+        if not isinstance(files, Mapping):
+            raise InvalidOptionError(option, files, "a mapping")
+    for key in outputs:
+        if not isinstance(key, str):
+            raise InvalidOptionError("outputs", key, "names as text")
+    for path in inputs:
+        _check_file("inputs", path)
+    for path in outputs.values():
+        _check_file("outputs", path)
+
+
+def _check_file(option: str, path: object) -> None:
     if isinstance(path, os.PathLike):
         path = os.fspath(path)
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise InvalidOptionError("file name", path, expected)
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or pure == PurePosixPath("."):
-        raise InvalidOptionError("file name", path, expected)
+    pure = PurePosixPath(path) if isinstance(path, str) else None
+    if (
+        not isinstance(path, str)
+        or pure is None
+        or "\0" in path
+        or pure.is_absolute()
+        or ".." in pure.parts
+        or not pure.parts
+    ):
+        raise InvalidOptionError(
+            option, path, "a path relative to the chore's directory that stays inside it"
+        )
+    own = pure.parts[0].casefold()  # file systems of macOS do not tell them apart
+    if own in _OWN_FILES and not (option == "outputs" and pure.parts in _STREAMS):
+        raise InvalidOptionError(
+            option, path, f"another name, because MatEnsemble keeps its own {own!r} there"
+        )
+    try:
+        sizes = [len(os.fsencode(part)) for part in pure.parts]
+    except UnicodeEncodeError:
+        raise InvalidOptionError(option, path, "text that can be a file name") from None
+    if max(sizes) > MAX_SEGMENT_BYTES or sum(sizes) + len(sizes) > MAX_PATH_BYTES:
+        raise InvalidOptionError(
+            option,
+            path,
+            f"at most {MAX_PATH_BYTES} bytes long, {MAX_SEGMENT_BYTES} between two slashes",
+        )
 
 
-def _read_input(path: str, content: object) -> object:
+def _read_input(path: str | os.PathLike[str], content: object) -> object:
     """Return an input as it is frozen: the content of a `Path` is read now, as a copy."""
     if isinstance(content, Path):
         try:

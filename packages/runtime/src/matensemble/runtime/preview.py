@@ -7,7 +7,6 @@ name, so no code of the pickle runs.
 
 from __future__ import annotations
 
-import re
 from _pickle import Unpickler
 from collections.abc import Sequence
 from io import BytesIO
@@ -15,13 +14,10 @@ from reprlib import Repr
 from typing import Any
 
 from matensemble import references
+from matensemble.redaction import REDACTED, is_secret_name, redact_command, redact_text
 
 PREVIEW_MAX_BYTES = 4096
 PREVIEW_MAX_CHARACTERS = 500
-
-_SECRET = re.compile(
-    r"secret|token|passw|passphrase|api_?key|credential|private_?key|access_?key|auth", re.I
-)
 
 
 class _Kind(type):
@@ -84,6 +80,18 @@ class _RedactingRepr(Repr):
         self.maxlevel, self.maxstring, self.maxother = 4, 80, 80
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = 8
 
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(redact_text(x), level)
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return f"<{len(x)} bytes>"
+
+    def repr_list(self, x: list[Any], level: int) -> str:
+        return super().repr_list(redact_command(x), level)
+
+    def repr_tuple(self, x: tuple[Any, ...], level: int) -> str:
+        return super().repr_tuple(tuple(redact_command(x)), level)
+
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         redacted = {key: _hide(key, value) for key, value in x.items()}
         return super().repr_dict(redacted, level)
@@ -91,11 +99,11 @@ class _RedactingRepr(Repr):
 
 class _Redacted:
     def __repr__(self) -> str:
-        return "<redacted>"
+        return REDACTED
 
 
 def _hide(name: object, value: object) -> object:
-    return _Redacted() if isinstance(name, str) and _SECRET.search(name) else value
+    return _Redacted() if is_secret_name(name) else value
 
 
 def preview(data: bytes, deps: Sequence[str], parameters: Sequence[str] = ()) -> str:
@@ -119,7 +127,8 @@ def preview(data: bytes, deps: Sequence[str], parameters: Sequence[str] = ()) ->
         first, second = _InertUnpickler(data, deps).load()
         shown = _RedactingRepr().repr
         names = [*parameters, *[""] * len(first)]
-        parts = [shown(_hide(name, value)) for name, value in zip(names, first, strict=False)]
+        values = redact_command(first)
+        parts = [shown(_hide(name, value)) for name, value in zip(names, values, strict=False)]
         parts += [f"{name}={shown(_hide(name, value))}" for name, value in second.items()]
         text = ", ".join(parts)
     except Exception as error:
