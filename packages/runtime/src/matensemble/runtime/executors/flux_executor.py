@@ -43,6 +43,12 @@ MAX_UNANSWERED = 256
 CLOSE_SECONDS = 8.0
 """How long `close` waits for cancelled jobs: Flux itself waits 5 s between TERM and KILL."""
 
+OPEN_SECONDS = 60.0
+"""How long `open` waits for an instance to tell what it has and what it runs."""
+
+ABANDON_SECONDS = 0.5
+"""How long a failed `open` waits for its thread, which has no jobs and may hang in Flux."""
+
 EXEC_EVENTLOG = "guest.exec.eventlog"
 
 
@@ -122,18 +128,30 @@ class FluxExecutor:
         """
         opened: Future[Allocation] = Future()
         self._mailbox = mailbox = _Mailbox()
-        driver = _Driver(mailbox, post, self._encoder_options)
+
+        def post_while_open(event: ExecutorEvent) -> None:
+            if self._mailbox is mailbox:  # a thread that was left behind has nothing to say
+                post(event)
+
+        driver = _Driver(mailbox, post_while_open, self._encoder_options)
         self._thread = threading.Thread(
             target=driver.run,
             args=(self._uri, self._reserve_broker_node, opened),
             name="matensemble-flux",
             daemon=True,
         )
-        self._thread.start()
         try:
-            allocation = opened.result()
+            self._thread.start()
+            allocation = opened.result(OPEN_SECONDS)
+        except TimeoutError as error:
+            self._leave(ABANDON_SECONDS)
+            raise ExecutorUnavailableError(
+                "flux",
+                f"the instance did not answer within {OPEN_SECONDS:g} s",
+                "See whether `flux uptime` and `flux resource list` answer",
+            ) from error
         except BaseException:
-            self.close()
+            self._leave(ABANDON_SECONDS)
             raise
         self._num_cores = allocation.num_cores
         return allocation
@@ -151,10 +169,13 @@ class FluxExecutor:
 
         Waits at most `CLOSE_SECONDS`; what Flux has not ended by then, it will.
         """
+        self._leave(CLOSE_SECONDS + 2.0)  # a broker that hangs must not hold the driver
+
+    def _leave(self, patience: float) -> None:
         self._tell(lambda driver: driver.close())
-        if self._thread is not None:
-            self._thread.join(CLOSE_SECONDS + 2.0)  # a broker that hangs must not hold the driver
-            self._thread = None
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(patience)
+        self._thread = None
         self._mailbox = None
 
     def _tell(self, order: Callable[[_Driver], None]) -> None:
@@ -222,17 +243,26 @@ class _Driver:
     ) -> None:
         """Serve until closed or lost; resolve `opened` once jobs can be followed."""
         self._opened = opened
+        cause: Exception | None = None
         try:
             self._connect(uri, reserve_broker_node)
             self._handle.reactor_run()
             problem = "the reactor of the Flux handle ended"
+        except ExecutorUnavailableError as error:
+            opened.set_exception(error)
         except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-            if not opened.done():
-                opened.set_exception(error)
+            problem, cause = f"{type(error).__name__}: {error}", error
         finally:
             self._release()
-        if opened.exception() is None and not self._is_closing:
+        if not opened.done():
+            lost = ExecutorUnavailableError(
+                "flux",
+                f"the instance was lost before it told what it has and runs ({problem})",
+                "See whether `flux uptime` and `flux resource list` answer",
+            )
+            lost.__cause__ = cause
+            opened.set_exception(lost)
+        elif opened.exception() is None and not self._is_closing:
             LOGGER.error("the Flux instance is lost: %s", problem)
             self._post(ExecutorLost(f"the Flux instance does not answer any more ({problem})"))
 
