@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from queue import SimpleQueue
 
@@ -11,7 +12,8 @@ from matensemble.chore import ChoreSpec
 from matensemble.errors import RunFailedError, RunInterruptedError
 from matensemble.model import ChoreState, Reason, RunState
 from matensemble.pipeline import Pipeline
-from matensemble.runtime.engine import MAX_IDLE_ROUNDS, Engine
+from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
+from matensemble.runtime.engine import MAX_IDLE_SECONDS, Engine
 from matensemble.runtime.executors.base import ExecutorLost, JobEnded
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.launch import Launcher
@@ -22,12 +24,13 @@ from matensemble.runtime.scheduler.events import (
     CancelRequested,
     InterruptRequested,
     PauseRequested,
+    ResourcesFreed,
     ResumeRequested,
 )
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.spawner import Spawner
-from matensemble.runtime.testing import FakeExecutor, Outcome
+from matensemble.runtime.testing import FakeExecutor, ManualClock, Outcome
 from matensemble.status import RecordKind, decode_journal_line, read_status
 from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
 from matensemble.workflow import Workflow
@@ -36,7 +39,13 @@ from matensemble.workflow import Workflow
 class Run:
     """An engine and everything around it."""
 
-    def __init__(self, pipe: Pipeline, executor: FakeExecutor, policy: Policy | None = None):
+    def __init__(
+        self,
+        pipe: Pipeline,
+        executor: FakeExecutor,
+        policy: Policy | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ):
         self.workflow = Workflow.read(pipe.save())
         self.dir = self.workflow.run
         self.executor = executor
@@ -56,6 +65,7 @@ class Run:
             inbox=self.inbox,
             buffer_time=0.05,
             logger=logger,
+            clock=clock,
         )
 
     def run(self, strategy: FutureProcessingStrategy | None = None) -> RunState:
@@ -207,22 +217,132 @@ def test_cancel_and_pause_reach_the_run(pipe):
     assert run.state.entry(b.chore_id).root == a.chore_id
 
 
-@pytest.mark.slow
+class RestlessClock(ManualClock):
+    """Moves a little whenever it is looked at, so that whoever waits for a deadline meets it."""
+
+    def monotonic(self):
+        self.advance(0.001)
+        return super().monotonic()
+
+
+class Ticking(FutureProcessingStrategy):
+    """Lets a second pass on a clock of its own in each round."""
+
+    def __init__(self, clock, *, starts=True, settles=True):
+        super().__init__()
+        self.clock, self.starts, self.settles = clock, starts, settles
+        self.rounds = 0
+
+    def process_futures(self, buffer_time):
+        self.rounds += 1
+        self.clock.advance(1.0)
+        if self.starts:
+            self.submit_ready()
+        for completion in self.wait(1e-6):
+            if self.settles:
+                self.settle(completion)
+
+
 def test_a_strategy_that_never_starts_anything_does_not_hang_the_run(pipe):
     pipe.exec("true", name="a")
-
-    class Lazy(FutureProcessingStrategy):
-        rounds = 0
-
-        def process_futures(self, buffer_time):
-            self.rounds += 1
-            self.wait(0.001)
-
-    lazy = Lazy()
-    run = Run(pipe, FakeExecutor(auto=True))
+    clock = RestlessClock()
+    lazy = Ticking(clock, starts=False)
+    run = Run(pipe, FakeExecutor(auto=True), clock=clock)
     with pytest.raises(RunFailedError, match="nothing runs and nothing can be started"):
         run.run(lazy)
-    assert lazy.rounds <= MAX_IDLE_ROUNDS + 1
+    assert lazy.rounds <= MAX_IDLE_SECONDS + 3
+
+
+def test_a_strategy_that_settles_nothing_does_not_hang_the_run(pipe):
+    pipe.exec("true", name="a")
+    clock = RestlessClock()
+    run = Run(pipe, FakeExecutor(auto=True), clock=clock)
+    with pytest.raises(RunFailedError, match="chore-a-0001 ended, and does not settle it"):
+        run.run(Ticking(clock, settles=False))
+
+
+def test_waiting_for_resources_to_come_back_is_no_standstill(pipe):
+    for name in ("a", "b"):
+        pipe.exec("true", name=name, cores_per_task=4)
+    clock, held = RestlessClock(), []
+
+    class SlowToFree(FakeExecutor):
+        """Gives resources back long after the end, as a resource manager with an epilog does."""
+
+        def open(self, post):
+            return super().open(
+                lambda event: (held.append if isinstance(event, ResourcesFreed) else post)(event)
+            )
+
+    class Patient(Ticking):
+        def process_futures(self, buffer_time):
+            super().process_futures(buffer_time)
+            if self.rounds % 200 == 0:
+                run.inbox.put(held.pop())
+
+    run = Run(pipe, SlowToFree(auto=True), clock=clock)
+    patient = Patient(clock)
+    assert run.run(patient) is RunState.COMPLETED
+    assert patient.rounds > 200
+
+
+def test_a_status_that_cannot_be_written_does_not_end_the_run(pipe, caplog):
+    pipe.exec("true", name="a")
+    run = Run(pipe, FakeExecutor(auto=True))
+    run.dir.status_path.mkdir()
+    assert run.run() is RunState.COMPLETED
+    assert caplog.text.count("the status cannot be written") == 1
+
+
+def test_a_journal_that_cannot_be_written_ends_the_run_with_its_path(pipe, monkeypatch):
+    pipe.exec("true", name="a")
+    run = Run(pipe, FakeExecutor(auto=True))
+
+    def full():
+        raise OSError(28, "No space left on device", str(run.dir.journal_path))
+
+    monkeypatch.setattr(run.journal, "flush", full)
+    with pytest.raises(RunFailedError, match=r"No space left on device.*journal\.jsonl"):
+        run.engine.run(AdaptiveStrategy(run.engine))
+    monkeypatch.undo()
+    run.journal.close()
+
+
+def test_arguments_that_others_could_have_written_fail_their_chore_only(pipe):
+    @pipe.chore
+    def one(x):
+        return x
+
+    one(1)
+    pipe.exec("true", name="fine")
+    run = Run(pipe, FakeExecutor(auto=True))
+    run.dir.arguments_path.chmod(0o664)
+    run.run()
+    assert run.state.entry("chore-fine-0002").state is ChoreState.COMPLETED
+
+
+def test_nothing_of_a_run_stays_frozen(pipe):
+    pipe.exec("true", name="a")
+    Run(pipe, FakeExecutor(auto=True)).run()
+    assert gc.get_freeze_count() == 0
+
+
+def test_the_resources_of_a_repeated_end_come_back(pipe):
+    a = pipe.exec("true", name="a")
+    executor = FakeExecutor()
+    run = Run(pipe, executor)
+
+    class Hasty(AdaptiveStrategy):
+        def process_futures(self, buffer_time):
+            self.submit_ready()
+            if executor.running:
+                run.inbox.put(JobEnded(a.chore_id, 1, 0))
+                executor.finish(a.chore_id)
+            for completion in self.wait(buffer_time):
+                self.settle(completion)
+
+    assert run.run(Hasty()) is RunState.COMPLETED
+    assert run.state.ledger.free_cores == run.state.allocation.num_cores
 
 
 def test_a_strategy_of_ones_own_adds_chores_through_public_methods(pipe):

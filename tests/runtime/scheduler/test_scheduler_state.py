@@ -262,6 +262,27 @@ def test_fail_fast_cancels_the_rest():
     assert s.state_of("c") is ChoreState.CANCELLED
 
 
+def test_fail_fast_cancels_what_is_admitted_later_too():
+    s = Scheduler((2, 0), policy=Policy(max_root_failures=1))
+    s.add(chore("too-big", cores_per_task=9), chore("a"), chore("b", "a"), chore("c", "too-big"))
+    assert s.state_of("a") is ChoreState.CANCELLED
+    assert s.state_of("b") is ChoreState.SKIPPED
+    assert s.state_of("c") is ChoreState.SKIPPED
+    assert s.start() == []
+    assert s.state.is_finished
+
+
+def test_cancelling_the_run_cancels_what_a_strategy_still_adds():
+    s = Scheduler((2, 0))
+    s.add(chore("a"))
+    s.start()
+    s.tell(ev.CancelRequested())
+    s.tell(ev.ChoreAdded(chore("late"), parent="a"))
+    assert s.state_of("late") is ChoreState.CANCELLED
+    s.end("a", Reason.CANCELLED, -15)
+    assert s.state.is_finished
+
+
 def test_repeated_and_late_facts_change_nothing():
     s = Scheduler((2, 0))
     s.add(chore("a"))

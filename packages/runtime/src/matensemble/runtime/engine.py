@@ -18,6 +18,7 @@ from __future__ import annotations
 import gc
 import logging
 from concurrent.futures import Future
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
@@ -55,8 +56,8 @@ MAX_COMPLETIONS = 64
 """Completions of one round. Enough to write the journal rarely, few enough to start at once."""
 INTERRUPT_PATIENCE_SECONDS = 4.5
 """How long an interrupted run waits for its chores to end: TERM, KILL after 3 s, and a little."""
-MAX_IDLE_ROUNDS = 20
-"""Rounds in which nothing runs, nothing starts and nothing arrives, before the run gives up."""
+MAX_IDLE_SECONDS = 20.0
+"""How long nothing may run, be held or arrive while chores wait, before the run gives up."""
 
 _PASSIVE = (ChoreSubmitted, ChoreStarted)
 """Facts that cannot let anything start."""
@@ -139,7 +140,9 @@ class Engine:
         self._unsettled: dict[tuple[str, int], list[ResourcesFreed]] = {}
         self._duties_at = self._sync_at = clock.monotonic()
         self._interrupt_deadline = float("inf")
-        self._idle_rounds = 0
+        self._has_frozen = False
+        self._idle_since: float | None = None
+        self._has_told_of_status = False
 
     # --- the run ------------------------------------------------------------------------------
 
@@ -167,8 +170,14 @@ class Engine:
             return self._conclude()
         except BaseException as error:
             if not self._run_state.is_terminal:
-                self._end(RunState.INTERRUPTED, f"{type(error).__name__}: {error}")
+                with suppress(OSError):  # perhaps the very disk that failed
+                    self._end(RunState.INTERRUPTED, f"{type(error).__name__}: {error}")
+            if isinstance(error, OSError):
+                raise RunFailedError(str(self.workflow.run.root), str(error)) from error
             raise
+        finally:
+            if self._has_frozen:
+                gc.unfreeze()
 
     def _admit_saved_chores(self) -> None:
         # What is made here lives as long as the run: collecting it, again and again while it
@@ -178,7 +187,9 @@ class Engine:
         try:
             for chore in self.workflow.chores():
                 self._handle(ChoreAdded(chore))
-            gc.freeze()
+            if not gc.get_freeze_count():  # else what others have frozen would thaw with ours
+                gc.freeze()
+                self._has_frozen = True
         finally:
             if was_enabled:
                 gc.enable()
@@ -239,7 +250,7 @@ class Engine:
             is_news = self._receive(event, ended)
             while len(ended) < MAX_COMPLETIONS and not self._inbox.empty():
                 is_news = self._receive(self._inbox.get_nowait(), ended) or is_news
-        self._count_idle_round(bool(ended) or is_news)
+        self._watch_for_a_standstill(bool(ended) or is_news)
         return ended
 
     def _seconds_until(self, deadline: float) -> float:
@@ -260,7 +271,7 @@ class Engine:
     def _receive(self, event: InboxEvent, ended: list[JobEnded]) -> bool:
         """Take one event; return whether it could let something start."""
         if isinstance(event, JobEnded):
-            self._unsettled[event.chore_id, event.attempt] = []
+            self._unsettled.setdefault((event.chore_id, event.attempt), [])
             ended.append(event)
             return False
         if isinstance(event, ResourcesFreed):
@@ -306,6 +317,7 @@ class Engine:
         chore = entry.chore
         freed = self._unsettled.pop((ended.chore_id, ended.attempt), ())
         if entry.attempt != ended.attempt or entry.state not in LIVE:
+            self._handle(*freed)
             return entry.state  # an executor may repeat itself
         finished, additions = self._judge(chore, ended)
         self._handle(*additions, finished, *freed)
@@ -393,22 +405,41 @@ class Engine:
         self._executor.submit(request)
 
     def _publish(self, *, force: bool = False) -> None:
+        """Publish the status; a projection that cannot be written must not end the run."""
         run_state = self._run_state
         if run_state is RunState.RUNNING and self.state.phase is Phase.PAUSED:
             run_state = RunState.PAUSED
-        self._recorder.publish(
-            self.state, run_state, self._journal.sequence, detail=self._detail, force=force
-        )
-
-    def _count_idle_round(self, is_busy: bool) -> None:
-        if is_busy or self.state.num_live or self.state.phase is not Phase.STARTING:
-            self._idle_rounds = 0
-            return
-        self._idle_rounds += 1
-        if self._idle_rounds > MAX_IDLE_ROUNDS:
-            waiting = next(entry for entry in self.state if not entry.state.is_terminal)
-            story = self.state.story(waiting.chore.id)
-            raise RunFailedError(
-                str(self.workflow.run.root),
-                f"nothing runs and nothing can be started: {story.chore_id} {story.because}",
+        try:
+            self._recorder.publish(
+                self.state, run_state, self._journal.sequence, detail=self._detail, force=force
             )
+        except OSError as error:
+            if not self._has_told_of_status:
+                self._logger.error("the status cannot be written, the run goes on: %s", error)
+            self._has_told_of_status = True
+        else:
+            self._has_told_of_status = False
+
+    def _watch_for_a_standstill(self, is_busy: bool) -> None:
+        """Give up where nothing can happen any more: a run never hangs without a word."""
+        state = self.state
+        is_waiting = (
+            state.num_live > len(self._unsettled)
+            or state.phase is not Phase.STARTING
+            or (not state.num_live and state.ledger.free_cores < state.allocation.num_cores)
+        )
+        now = self._clock.monotonic()
+        if is_busy or is_waiting or state.is_finished:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since > MAX_IDLE_SECONDS:
+            raise RunFailedError(str(self.workflow.run.root), self._describe_standstill())
+
+    def _describe_standstill(self) -> str:
+        if self._unsettled:
+            chore_id, _ = next(iter(self._unsettled))
+            return f"the processing strategy was told that {chore_id} ended, and does not settle it"
+        waiting = next(entry for entry in self.state if not entry.state.is_terminal)
+        story = self.state.story(waiting.chore.id)
+        return f"nothing runs and nothing can be started: {story.chore_id} {story.because}"

@@ -84,7 +84,7 @@ class ResourcesFreed(NamedTuple):
 
 
 class CancelRequested(NamedTuple):
-    """Chores are to be cancelled; None means all that have not ended."""
+    """Chores are to be cancelled; None means the whole run, with what it would still add."""
 
     chore_ids: tuple[str, ...] | None = None
 

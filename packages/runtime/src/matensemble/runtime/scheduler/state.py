@@ -177,6 +177,8 @@ class SchedulerState:
         root = self._link(entry)
         if root is not None:
             self._skip(entry, root)
+        elif self.phase is Phase.STOPPING:
+            self._cancel_now(entry)
         elif not self._starter.can_ever_fit(entry.shape):
             self._fail(
                 entry,
@@ -245,7 +247,10 @@ class SchedulerState:
             self._starter.give_back(entry)
 
     def _on_cancel(self, event: ev.CancelRequested) -> None:
-        self._cancel_all(event.chore_ids if event.chore_ids is not None else self._entries)
+        if event.chore_ids is None:
+            self._stop()
+        else:
+            self._cancel_all(event.chore_ids)
 
     def _on_interrupt(self, event: ev.InterruptRequested) -> None:
         if self.phase is Phase.INTERRUPTING:
@@ -343,13 +348,19 @@ class SchedulerState:
             self.root_failures.append(RootFailure(entry.chore.id, reason.value, exit_code, detail))
         self._skip_dependents(entry)
         limit = self.policy.max_root_failures
-        if limit is not None and self.num_root_failures == limit:
-            self._cancel_all(self._entries)
+        if limit is not None and self.num_root_failures >= limit:
+            self._stop()
 
     def _cancel_now(self, entry: Entry, detail: str = "") -> None:
         entry.reason, entry.detail = Reason.CANCELLED, detail
         self._end(entry, CANCELLED)
         self._skip_dependents(entry)
+
+    def _stop(self) -> None:
+        """Cancel all that has not ended, and from now on what is added."""
+        if self.phase in (Phase.STARTING, Phase.PAUSED):
+            self.phase = Phase.STOPPING
+            self._cancel_all(self._entries)
 
     def _cancel_all(self, chore_ids: Iterable[str]) -> None:
         for chore_id in list(chore_ids):
@@ -387,7 +398,7 @@ class SchedulerState:
             fields["u"] = entry.root
         elif entry.reason is not None:
             fields["r"] = entry.reason.value
-        if entry.exit_code:
+        if entry.exit_code or (entry.exit_code == 0 and state is not COMPLETED):
             fields["x"] = entry.exit_code
         if entry.detail:
             fields["d"] = entry.detail

@@ -45,5 +45,7 @@ class Phase(Enum):
     """What is ready and fits is started."""
     PAUSED = auto()
     """Nothing is started until a pause is over."""
+    STOPPING = auto()
+    """Everything that has not ended is cancelled, and so is what joins later."""
     INTERRUPTING = auto()
     """Nothing is started any more; what runs is ended and will run again."""
