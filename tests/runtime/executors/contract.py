@@ -257,7 +257,10 @@ class PortContract:
     def test_close_twice(self, session: Session) -> None:
         session.run("true")
         session.executor.close()
+        posted = [*session.events]
         session.executor.close()
+        assert session.events == posted
+        assert session.kinds()[-1] == ResourcesFreed.__name__
 
     def test_nothing_is_posted_after_close(self, session: Session) -> None:
         session.start("sleep", "600")
@@ -381,6 +384,21 @@ class ExecutorContract(PortContract):
             pytest.skip("needs two cores")
         script = "exit $((7 * ${MATENSEMBLE_TASK_RANK-$FLUX_TASK_RANK}))"
         assert session.run("sh", "-c", script, num_tasks=2).exit_code == 7
+
+    def test_a_failed_task_does_not_end_the_others(self, session: Session) -> None:
+        if session.allocation.nodes[0].cores < 2:
+            pytest.skip("needs two cores")
+        failing, go = make_fifo(session.directory), make_fifo(session.directory, "go")
+        script = (
+            'if [ "${MATENSEMBLE_TASK_RANK-$FLUX_TASK_RANK}" = 0 ]; then '
+            f"echo $$ > '{failing}'; exit 5; fi; read line < '{go}'; echo $line"
+        )
+        session.submit("sh", "-c", script, num_tasks=2)
+        wait_gone(int(read_line(failing)))
+        go.write_text("went on\n")
+        session.wait_for(ResourcesFreed)
+        assert session.text() == "went on\n"
+        assert session.wait_for(JobEnded).exit_code == 5
 
     @pytest.mark.slow
     def test_duration(self, session: Session) -> None:

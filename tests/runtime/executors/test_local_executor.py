@@ -91,8 +91,15 @@ def test_bad_variables_are_typed_errors(value: str) -> None:
         LocalExecutor.from_options(RunOptions(), {"MATENSEMBLE_CORES": value})
 
 
-def test_an_empty_variable_is_unset() -> None:
-    LocalExecutor.from_options(RunOptions(), {"MATENSEMBLE_CORES": "", "MATENSEMBLE_GPUS": " "})
+def test_an_empty_variable_is_unset(tmp_path: Path) -> None:
+    variables = {
+        **without_gpu_variables(),
+        **{"MATENSEMBLE_CORES": "", "MATENSEMBLE_GPUS": " ", "CUDA_VISIBLE_DEVICES": "0,1,2"},
+    }
+    executor = LocalExecutor.from_options(RunOptions(), variables)
+    (node,) = Session(executor, tmp_path).allocation.nodes
+    executor.close()
+    assert (node.cores, node.gpus) == (len(usable_cores()), 3)
 
 
 def test_what_exceeds_the_machine_is_refused(opened: Opener) -> None:

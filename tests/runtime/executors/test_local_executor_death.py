@@ -6,15 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contract import Session, make_fifo, read_line, wait_gone
+from contract import TIMEOUT, Session, make_fifo, read_line, wait_gone
 
 from matensemble.model import Reason
-from matensemble.runtime.executors.base import TERM_GRACE_SECONDS, ExecutorLost, JobEnded
+from matensemble.runtime.executors import launcher_process
+from matensemble.runtime.executors.base import ExecutorLost, JobEnded
 from matensemble.runtime.executors.local import LocalExecutor
 from matensemble.runtime.scheduler.events import ResourcesFreed
 
@@ -226,17 +227,32 @@ def test_a_stopped_driver_does_not_stop_the_enforcement(tmp_path: Path) -> None:
         assert driver.communicate()[0] == "duration_exceeded\n"
 
 
-@pytest.mark.slow
-def test_close_waits_no_longer_than_the_grace(session: Session) -> None:
-    fifos = [make_fifo(session.directory, str(number)) for number in range(3)]
-    for number, fifo in enumerate(fifos):
-        session.submit("sh", "-c", STUBBORN.format(fifo=fifo), chore_id=f"c{number}")
-    pids = [pid for fifo in fifos for pid in pids_of(fifo)]
-    started_at = time.monotonic()
-    session.executor.close()
-    assert TERM_GRACE_SECONDS <= time.monotonic() - started_at < 2 * TERM_GRACE_SECONDS
-    for pid in pids:
+def test_close_gives_all_chores_their_grace_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each chore ends only when all have been asked to: one after the other would be too late."""
+    monkeypatch.setattr(launcher_process, "TERM_GRACE_SECONDS", TIMEOUT)
+    session = Session(LocalExecutor(cores=3), tmp_path)
+    ready = [make_fifo(tmp_path, f"ready{number}") for number in range(3)]
+    asked = [make_fifo(tmp_path, f"asked{number}") for number in range(3)]
+    go = [make_fifo(tmp_path, f"go{number}") for number in range(3)]
+    for number in range(3):
+        script = f"save() {{ echo asked > '{asked[number]}'; read line < '{go[number]}'; "
+        script += f"echo $line; exit; }}; trap save TERM; echo $$ > '{ready[number]}'; "
+        script += "while :; do sleep 600 & wait; done"
+        session.submit("sh", "-c", script, chore_id=f"c{number}")
+    pids = [int(read_line(fifo)) for fifo in ready]
+    closing = threading.Thread(target=session.executor.close)
+    closing.start()
+    for fifo in asked:
+        assert read_line(fifo) == "asked"
+    for fifo in go:
+        fifo.write_text("saved\n")
+    closing.join(TIMEOUT)
+    assert not closing.is_alive()
+    for number, pid in enumerate(pids):
         wait_gone(pid)
+        assert session.text(f"c{number}") == "saved\n"
 
 
 def test_a_socket_to_a_dead_launcher_raises_no_sigpipe(session: Session) -> None:

@@ -87,6 +87,10 @@ class Executor(Protocol):
         0600. Every process runs in ``request.cwd`` with the requested environment, no standard
         input, and signal handlers at their defaults. ``resources.duration`` is enforced: TERM,
         then KILL after `TERM_GRACE_SECONDS`, to the whole process group.
+
+        Tasks of a chore without MPI know nothing of each other: each runs to its own end, however
+        long after the failure of another, and then the chore ends with the highest exit code.
+        Ranks of MPI are one program: what one rank's failure does to the others is for MPI to say.
         """
 
     def cancel(self, chore_id: str, attempt: int) -> None:
