@@ -33,6 +33,7 @@ def test_impossible_counts(field, value):
         {"duration": "soon"},
         {"duration": True},
         {"env": ["A=1"]},
+        {"env": 5},
         {"env": {"A": 1}},
         {"env": {"": "x"}},
         {"env": {"A=B": "x"}},

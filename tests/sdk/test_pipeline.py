@@ -145,11 +145,22 @@ def test_call_by_name(pipe, tmp_path):
     with pytest.raises(InvalidOptionError):
         pipe.call("shared", 1, queue_nice="high")
     with pytest.raises(InvalidOptionError):
+        pipe.call("shared", 1, queue_nice=False)
+    with pytest.raises(InvalidOptionError):
         pipe.call("shared", 1, resources={"num_tasks": 1})
     workflow, chores = saved(pipe)
     (chore,) = chores.values()
     assert (chore.nice, chore.callable) == (4, "shared")
     assert arguments(workflow, chore) == ((1,), {"y": 2})
+
+
+def test_call_keeps_what_the_function_was_decorated_with(pipe):
+    pipe.chore(nice=5, cores_per_task=2, success_codes=[0, 3])(step)
+    pipe.call("step", 1, resources=Resources(cores_per_task=4))
+    pipe.call("step", 1, queue_nice=0)
+    chores = saved(pipe)[1].values()
+    assert [(c.nice, c.resources.cores_per_task) for c in chores] == [(5, 4), (0, 2)]
+    assert {c.success_codes for c in chores} == {(0, 3)}
 
 
 def test_exec_with_everything(pipe):

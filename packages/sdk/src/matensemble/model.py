@@ -223,7 +223,9 @@ class Resources:
                 raise InvalidResourcesError("duration", self.duration, error.expected) from None
             object.__setattr__(self, "duration", seconds)
         if self.env is not None:
-            if not isinstance(self.env, Mapping) or not all(
+            if not isinstance(self.env, Mapping):
+                raise InvalidResourcesError("env", self.env, "a mapping of names to text")
+            if not all(
                 isinstance(key, str)
                 and isinstance(value, str)
                 and key

@@ -349,7 +349,7 @@ class Recording(ABC):
         /,
         *args: Any,
         resources: Resources | None = None,
-        queue_nice: int = 0,
+        queue_nice: int | None = None,
         **kwargs: Any,
     ) -> OutputReference[Any]:
         """Record a call of a registered function, by name.
@@ -364,7 +364,7 @@ class Recording(ABC):
             What the chore needs; None means what the function was decorated with.
         queue_nice
             Order among the ready: lower first (`nice` elsewhere; here that name is left to the
-            function).
+            function). None means what the function was decorated with.
 
         Raises
         ------
@@ -379,7 +379,7 @@ class Recording(ABC):
         if function is None:
             function = DelayedFunction(self, self.registry[name], name, Policies())
             self._functions[name] = function
-        if resources is not None or queue_nice:
+        if resources is not None or queue_nice is not None:
             function = function.options(resources=resources, nice=queue_nice)
         return function(*args, **kwargs)
 
