@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from matensemble.errors import DashboardMissingError, InvalidOptionError
+from matensemble.errors import DashboardMissingError
 from matensemble.pipeline import Pipeline
 from matensemble.runtime import dashboard_process
 from matensemble.runtime.dashboard_process import DashboardProcess
@@ -46,8 +46,3 @@ def test_a_missing_dashboard_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setattr(dashboard_process, "find_spec", lambda name: None)
     with pytest.raises(DashboardMissingError, match="pip install matensemble-dashboard"):
         DashboardProcess(RunDir(tmp_path), True, LOGGER)
-
-
-def test_unknown_options_are_refused(tmp_path):
-    with pytest.raises(InvalidOptionError, match="dashboard"):
-        DashboardProcess(RunDir(tmp_path), {"prot": 8000}, LOGGER)

@@ -14,6 +14,8 @@ import pytest
 from matensemble.chore import ChoreSpec
 from matensemble.errors import (
     ChoreFailedError,
+    DashboardMissingError,
+    ExecutorUnavailableError,
     IncompatibleEnvironmentError,
     InvalidOptionError,
     RunDirectoryError,
@@ -25,6 +27,7 @@ from matensemble.model import Resources, RunState
 from matensemble.pipeline import Pipeline
 from matensemble.protocols import RunOptions
 from matensemble.results import Results
+from matensemble.runtime import dashboard_process
 from matensemble.runtime.executors.selection import select_executor
 from matensemble.runtime.testing import FakeExecutor
 from matensemble.status import read_status
@@ -252,6 +255,34 @@ def test_what_cannot_start_leaves_no_trace_of_a_start(pipe, monkeypatch):
         FluxManager(run_dir).run()
     assert not (Path(run_dir) / "journal.jsonl").exists()
     assert not logging.getLogger("matensemble").handlers
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "error"),
+    [
+        ({"processing_strategy": "fast"}, {}, InvalidOptionError),
+        ({"processing_strategy": dict}, {}, InvalidOptionError),
+        ({"dashboard": True}, {}, DashboardMissingError),
+        ({}, {"MATENSEMBLE_EXECUTOR": "slurm"}, UnknownExecutorError),
+        ({}, {"MATENSEMBLE_CORES": "many"}, InvalidOptionError),
+        ({}, {"MATENSEMBLE_GPUS": "-1"}, InvalidOptionError),
+        ({"gpus": 3}, {"CUDA_VISIBLE_DEVICES": "0,1"}, InvalidOptionError),
+        ({"executor": "flux"}, {"FLUX_URI": "local:///nowhere"}, ExecutorUnavailableError),
+    ],
+)
+def test_a_submission_that_cannot_start_writes_nothing(
+    pipe, tmp_path, monkeypatch, options, variables, error
+):
+    monkeypatch.setattr(dashboard_process, "find_spec", lambda name: None)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    pipe.exec("true")
+    with pytest.raises(error):
+        pipe.submit(
+            **{"executor": None if "MATENSEMBLE_EXECUTOR" in variables else "local", **options}
+        )
+    assert list(tmp_path.iterdir()) == []
+    pipe.exec("true")  # it goes on
 
 
 def test_another_python_is_refused_before_anything_runs(pipe):

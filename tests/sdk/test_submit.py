@@ -28,6 +28,10 @@ class FakeRuntime:
         self.submitted = []
         self.future = RunFuture(lambda chore_id, answer: None)
 
+    def check(self, options):
+        if options.processing_strategy == "refused":
+            raise InvalidOptionError("processing_strategy", "refused", "another one")
+
     def submit(self, run_dir, options):
         self.submitted.append((run_dir, options))
         return self.future
@@ -172,6 +176,9 @@ def test_what_is_wrong_is_found_before_anything_is_written(pipe, runtime, tmp_pa
         pipe.submit(executor="slurm")
     with pytest.raises(InvalidOptionError):
         pipe.submit(buffer_time=0)
+    with pytest.raises(InvalidOptionError, match="processing_strategy"):
+        pipe.submit(processing_strategy="refused")
+    pipe.call("step", 2)  # it goes on
     assert list(tmp_path.iterdir()) == []
     assert runtime.submitted == []
 
@@ -216,9 +223,27 @@ def test_a_block_that_raises_does_not_wait(runtime, tmp_path):
         {"log_delay": float("nan")},
         {"adaptive": 1},
         {"progress": None},
+        {"dashboard": 1},
+        {"dashboard": {"prot": 8000}},
+        {"dashboard": {"port": 65536}},
+        {"dashboard": {"port": True}},
+        {"dashboard": {"port": "8000"}},
+        {"dashboard": {"host": ""}},
+        {"mpi_pmi": ""},
+        {"mpi_pmi": "pmi2 -o x"},
+        {"mpi_pmi": None},
+        {"reserve_broker_node": "no"},
     ],
 )
 def test_impossible_options(keywords):
     with pytest.raises(InvalidOptionError) as info:
         RunOptions(**keywords)
-    assert info.value.option in keywords
+    assert info.value.option.split()[0] in keywords
+
+
+def test_options_are_kept_as_they_were():
+    dashboard = {"port": 8100}
+    options = RunOptions(dashboard=dashboard, mpi_pmi="simple,pmi2")
+    dashboard["port"] = -1
+    assert options.dashboard == {"port": 8100}
+    assert RunOptions(dashboard={}).dashboard is True

@@ -23,10 +23,10 @@ from matensemble.errors import InvalidOptionError, MatEnsembleError, RunDirector
 from matensemble.protocols import RunFuture, RunOptions
 from matensemble.results import Results
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
-from matensemble.runtime.dashboard_process import DashboardProcess
+from matensemble.runtime.dashboard_process import DashboardProcess, check_dashboard
 from matensemble.runtime.engine import Engine, Inbox, OutcomeAsked
 from matensemble.runtime.executors.base import Executor
-from matensemble.runtime.executors.selection import select_executor
+from matensemble.runtime.executors.selection import check_executor, select_executor
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.launch import Launcher
 from matensemble.runtime.outcomes import results_of
@@ -252,6 +252,13 @@ class FluxManager:
 class Runtime:
     """What the entry point `matensemble.runtimes` names."""
 
+    def check(self, options: RunOptions) -> None:
+        """Check that a run with these settings could start; see `matensemble.protocols.Runtime`."""
+        _check_strategy(options.processing_strategy)
+        if options.dashboard:
+            check_dashboard()
+        check_executor(options)
+
     def run(self, run_dir: Path, options: RunOptions) -> Results:
         """Run a saved run on the calling thread; see `matensemble.protocols.Runtime`."""
         return FluxManager(run_dir, options).run()
@@ -301,15 +308,19 @@ def _already_started(run: workdir.RunDir) -> RunDirectoryError:
 
 def _make_strategy(options: RunOptions) -> FutureProcessingStrategy:
     strategy = options.processing_strategy
+    _check_strategy(strategy)
     if strategy is None:
         return AdaptiveStrategy() if options.adaptive else NonAdaptiveStrategy()
-    if isinstance(strategy, type) and issubclass(strategy, FutureProcessingStrategy):
-        return strategy()
-    if isinstance(strategy, FutureProcessingStrategy):
-        return strategy
-    raise InvalidOptionError(
-        "processing_strategy", strategy, "a FutureProcessingStrategy class or instance"
-    )
+    made: FutureProcessingStrategy = strategy() if isinstance(strategy, type) else strategy
+    return made
+
+
+def _check_strategy(strategy: object) -> None:
+    kind = strategy if isinstance(strategy, type) else type(strategy)
+    if strategy is not None and not issubclass(kind, FutureProcessingStrategy):
+        raise InvalidOptionError(
+            "processing_strategy", strategy, "a FutureProcessingStrategy class or instance"
+        )
 
 
 def _add_handler(run: workdir.RunDir) -> logging.Handler:

@@ -247,8 +247,8 @@ class Pipeline(Recording):
             If it was submitted before.
         UnknownExecutorError, InvalidOptionError
             If an option is impossible; nothing was written.
-        RuntimeMissingError
-            If no runtime is installed here; nothing was written.
+        RuntimeMissingError, DashboardMissingError, ExecutorUnavailableError
+            If what is asked for is not installed or does not answer here; nothing was written.
         MatEnsembleError
             What `save` raises, and what the runtime raises where it cannot start.
         """
@@ -273,6 +273,7 @@ class Pipeline(Recording):
         if self._saved is None and not len(self._draft):
             raise EmptyPipelineError
         runtime = find_runtime()
+        runtime.check(options)
         self._future = runtime.submit(self.save(), options)
         return self._future
 

@@ -5,6 +5,7 @@ Owns the settings of a run, validated when they are made, because both sides of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "matensemble.runtimes"
 EXECUTORS = ("auto", "local", "flux")
+_PMI = re.compile(r"[A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +57,12 @@ class RunOptions:
     progress: bool = False
     """Whether progress is shown on the terminal or in the notebook."""
     dashboard: bool | Mapping[str, Any] = False
-    """Whether to serve the dashboard; a mapping sets ``host``, ``port``."""
+    """Whether to serve the dashboard; a mapping, also an empty one, serves it and sets ``host``
+    (text) and ``port`` (0 to 65535; 0 takes a free one)."""
     reserve_broker_node: bool | None = None
     """Whether Flux rank 0 is left to the broker; None takes the pipeline's choice."""
     mpi_pmi: str = "pmi2"
-    """Flux shell option ``pmi`` of MPI chores."""
+    """Flux shell option ``pmi`` of MPI chores: one name, or several separated by commas."""
     script_dir: Path | None = None
     """Directory of the user's script, appended to the workers' import path; None appends none."""
 
@@ -82,6 +85,27 @@ class RunOptions:
         for name in ("set_cpu_affinity", "set_gpu_affinity", "adaptive", "fail_fast", "progress"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidOptionError(name, getattr(self, name), "True or False")
+        if self.reserve_broker_node is not None and not isinstance(self.reserve_broker_node, bool):
+            raise InvalidOptionError(
+                "reserve_broker_node", self.reserve_broker_node, "True, False or None"
+            )
+        if not isinstance(self.mpi_pmi, str) or not _PMI.fullmatch(self.mpi_pmi):
+            raise InvalidOptionError("mpi_pmi", self.mpi_pmi, "a name such as 'pmi2' or 'pmix'")
+        object.__setattr__(self, "dashboard", _check_dashboard(self.dashboard))
+
+
+def _check_dashboard(options: object) -> bool | Mapping[str, Any]:
+    """Return the option `dashboard`, a mapping as a copy, after checking it."""
+    if isinstance(options, bool):
+        return options
+    if not isinstance(options, Mapping) or not options.keys() <= {"host", "port"}:
+        raise InvalidOptionError("dashboard", options, "True, False, or a mapping of host and port")
+    host, port = options.get("host", "localhost"), options.get("port", 0)
+    if not isinstance(host, str) or not host:
+        raise InvalidOptionError("dashboard host", host, "text")
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
+        raise InvalidOptionError("dashboard port", port, "an integer from 0 to 65535")
+    return dict(options) or True
 
 
 class RunFuture(Future["Results"]):
@@ -121,6 +145,17 @@ def _answer_late(run: Future[Results], chore_id: str, answer: Future[Results]) -
 
 class Runtime(Protocol):
     """A runtime, as the entry point `matensemble.runtimes` names it."""
+
+    def check(self, options: RunOptions) -> None:
+        """Check, before anything is written, that a run with these settings could start here.
+
+        Raises
+        ------
+        InvalidOptionError, UnknownExecutorError
+            If a setting, or an environment variable that stands for one, is impossible.
+        ExecutorUnavailableError, DashboardMissingError
+            If what was asked for cannot be used here.
+        """
 
     def run(self, run_dir: Path, options: RunOptions) -> Results:
         """Run a saved run to its end on the calling thread and return its results.

@@ -15,10 +15,20 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, TextIO
 
-from matensemble.errors import DashboardMissingError, InvalidOptionError
+from matensemble.errors import DashboardMissingError
 from matensemble.workdir import RunDir
 
-_OPTIONS = ("host", "port")
+
+def check_dashboard() -> None:
+    """Check that the dashboard is installed here.
+
+    Raises
+    ------
+    DashboardMissingError
+        If it is not.
+    """
+    if find_spec("matensemble.dashboard") is None:
+        raise DashboardMissingError
 
 
 class DashboardProcess:
@@ -29,7 +39,7 @@ class DashboardProcess:
     run
         What it shows.
     options
-        ``host`` and ``port``; True means the defaults.
+        ``host`` and ``port``, as `RunOptions` checked them; True means the defaults.
     logger
         Receives the address, without its token.
     terminal
@@ -39,8 +49,6 @@ class DashboardProcess:
     ------
     DashboardMissingError
         If `matensemble-dashboard` is not installed.
-    InvalidOptionError
-        If an option is unknown.
     """
 
     def __init__(
@@ -88,11 +96,7 @@ class DashboardProcess:
 
 
 def _command(run: RunDir, options: Mapping[str, Any]) -> list[str]:
-    for name in options:
-        if name not in _OPTIONS:
-            raise InvalidOptionError("dashboard", dict(options), f"options {', '.join(_OPTIONS)}")
-    if find_spec("matensemble.dashboard") is None:
-        raise DashboardMissingError
+    check_dashboard()
     command = [sys.executable, "-P", "-m", "matensemble.dashboard.serve"]
     command += ["--run-dir", str(run.root), "--exit-with-stdin"]
     for name, value in options.items():

@@ -128,6 +128,21 @@ class LocalExecutor:
             environ=environ,
         )
 
+    def check(self) -> None:
+        """Check that the GPUs that are wanted are there.
+
+        Raises
+        ------
+        InvalidOptionError
+            If more are wanted than the environment allows.
+        """
+        if self._wanted_gpus:
+            find_gpus(self._inherited(), self._wanted_gpus)
+
+    def _inherited(self) -> dict[str, str]:
+        given = os.environ if self._given_environ is None else self._given_environ
+        return environment.inheritable(given)
+
     def open(self, post: Post) -> Allocation:
         """Start the launcher, and return one node: this machine.
 
@@ -139,8 +154,7 @@ class LocalExecutor:
             If more GPUs are wanted than the environment allows.
         """
         self._post = post
-        given = os.environ if self._given_environ is None else self._given_environ
-        self._environ = environment.inheritable(given)
+        self._environ = self._inherited()
         usable = usable_cores()
         num_cores = self._cores or len(usable)
         self._binds = (

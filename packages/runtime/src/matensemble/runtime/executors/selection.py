@@ -35,15 +35,39 @@ def select_executor(
     ExecutorUnavailableError
         If Flux was asked for and cannot be used here.
     """
-    choice = options.executor or environ.get(environment.EXECUTOR) or "auto"
-    if choice not in EXECUTORS:
-        raise UnknownExecutorError(choice, EXECUTORS)
-    why = "it was asked for"
-    if choice == "auto":
-        obstacle = flux.find_obstacle()
-        choice = "local" if obstacle else "flux"
-        why = f"Flux cannot be used: {obstacle}" if obstacle else "a Flux instance of ours answers"
+    choice, why = _choose(options, environ)
     logger.info("executor: %s (%s)", choice, why)
     if choice == "flux":
         return FluxExecutor.from_options(options, run_name=run_name)
     return LocalExecutor.from_options(options, environ)
+
+
+def check_executor(options: RunOptions, environ: Mapping[str, str] = os.environ) -> None:
+    """Check that the executor for a run can be used here, without opening it.
+
+    Raises
+    ------
+    UnknownExecutorError, ExecutorUnavailableError
+        As `select_executor`.
+    InvalidOptionError
+        If an environment variable holds no number of cores or GPUs, or more GPUs are wanted than
+        the environment allows.
+    """
+    choice, _ = _choose(options, environ)
+    if choice == "flux":
+        flux.connect()
+    else:
+        LocalExecutor.from_options(options, environ).check()
+
+
+def _choose(options: RunOptions, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the name of the executor, and why it is that one."""
+    choice = options.executor or environ.get(environment.EXECUTOR) or "auto"
+    if choice not in EXECUTORS:
+        raise UnknownExecutorError(choice, EXECUTORS)
+    if choice != "auto":
+        return choice, "it was asked for"
+    obstacle = flux.find_obstacle()
+    if obstacle:
+        return "local", f"Flux cannot be used: {obstacle}"
+    return "flux", "a Flux instance of ours answers"
