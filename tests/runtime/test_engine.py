@@ -270,9 +270,8 @@ def test_waiting_for_resources_to_come_back_is_no_standstill(pipe):
         """Gives resources back long after the end, as a resource manager with an epilog does."""
 
         def open(self, post):
-            return super().open(
-                lambda event: (held.append if isinstance(event, ResourcesFreed) else post)(event)
-            )
+            late = ResourcesFreed("chore-a-0001", 1)
+            return super().open(lambda event: (held.append if event == late else post)(event))
 
     class Patient(Ticking):
         def process_futures(self, buffer_time):

@@ -201,3 +201,11 @@ def test_a_detail_commands_no_terminal_and_can_be_encoded(run):
     detail = settle(run, python(), ended(1)).detail
     assert "\x1b" not in detail
     detail.encode()
+
+
+def test_a_duration_that_was_exceeded_is_named(run):
+    from matensemble.model import Resources
+
+    chore = program(resources=Resources(duration="2m"))
+    finished = settle(run, chore, ended(-15, Reason.DURATION_EXCEEDED))
+    assert finished.detail.startswith("longer than its duration of 120 s")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from matensemble import references, wire
-from matensemble.errors import ReferenceUseError, UnknownReferenceError
+from matensemble.errors import PartMissingError, ReferenceUseError, UnknownReferenceError
 from matensemble.model import OutputReference
 from matensemble.references import Gather, Sibling
 
@@ -198,3 +198,17 @@ def test_an_attribute_that_a_reference_lacks_names_the_way_to_a_part():
         ref.energy  # noqa: B018
     assert not hasattr(ref, "__array__")
     assert copy.copy(ref) == ref
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "words"),
+    [
+        ({"a": 1}, (("item", "b"),), r"a dict, has no part \['b'\]; it has 'a'"),
+        ([1], (("item", 3),), r"a list, has no part \[3\]$"),
+        (1.5, (("attr", "zzz"),), r"a float, has no part \.zzz$"),
+        ({"a": 1}, (("item", "a"), ("item", 0)), r"an? int, has no part \['a'\]\[0\]$"),
+    ],
+)
+def test_a_part_that_is_not_there_is_named(value, path, words):
+    with pytest.raises(PartMissingError, match=words):
+        references.select(value, path)

@@ -242,6 +242,20 @@ class ResultMissingError(MatEnsembleError, LookupError):
         return str(self.args[0])
 
 
+class PartMissingError(MatEnsembleError, LookupError):
+    """A reference to a part of a result names one that the result does not have."""
+
+    def __init__(self, part: str, kind: str, known: str) -> None:
+        self.part = part
+        self.kind = kind
+        self.known = known
+        hint = f"; it has {known}" if known else ""
+        super().__init__(f"the result, a {kind}, has no part {part}{hint}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ResultCorruptError(MatEnsembleError, ValueError):
     """A result on disk does not match its footer."""
 

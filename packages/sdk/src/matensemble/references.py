@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from _thread import _local
 
+from matensemble.errors import PartMissingError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,9 +197,20 @@ def resolve(slot: int, path: Path) -> object:
 
 def select(value: object, path: Path) -> object:
     """Return the part of a value that a path of items and attributes names."""
-    for kind, key in path:
-        value = value[key] if kind == "item" else getattr(value, str(key))  # type: ignore[index]
+    for step, (kind, key) in enumerate(path):
+        try:
+            value = value[key] if kind == "item" else getattr(value, str(key))  # type: ignore[index]
+        except (LookupError, AttributeError, TypeError) as error:
+            raise PartMissingError(
+                describe(path[: step + 1]), type(value).__name__, _parts_of(value)
+            ) from error
     return value
+
+
+def _parts_of(value: object) -> str:
+    """Return the names by which parts of a value can be asked for; empty where there are none."""
+    names = getattr(value, "outputs", value)
+    return ", ".join(map(repr, list(names)[:10])) if isinstance(names, dict) else ""
 
 
 def as_text(value: object) -> str:

@@ -56,6 +56,8 @@ MAX_COMPLETIONS = 64
 """Completions of one round. Enough to write the journal rarely, few enough to start at once."""
 INTERRUPT_PATIENCE_SECONDS = 4.5
 """How long an interrupted run waits for its chores to end: TERM, KILL after 3 s, and a little."""
+LAST_RESOURCES_SECONDS = 1.0
+"""How long the end of a run waits for resources that come back after the last chore ended."""
 MAX_IDLE_SECONDS = 20.0
 """How long nothing may run, be held or arrive while chores wait, before the run gives up."""
 
@@ -204,6 +206,7 @@ class Engine:
                 self._detail += f"; {left} chores were left to the {self._executor.name} executor"
             self._end(RunState.INTERRUPTED, self._detail)
             raise RunInterruptedError(str(self.workflow.run.root), self._detail)
+        self._take_back_resources()
         counts = self.state.counts()
         end = RunState.COMPLETED
         if counts.failed:
@@ -212,6 +215,14 @@ class Engine:
             end = RunState.CANCELLED
         self._end(end)
         return end
+
+    def _take_back_resources(self) -> None:
+        """Wait a moment for the last resources, so that the last status shows them as free."""
+        deadline = self._clock.monotonic() + LAST_RESOURCES_SECONDS
+        ledger, allocation = self.state.ledger, self.state.allocation
+        while ledger.free_cores < allocation.num_cores and self._clock.monotonic() < deadline:
+            with suppress(Empty):
+                self._receive(self._inbox.get(timeout=0.05), [])
 
     def _end(self, run_state: RunState, detail: str = "") -> None:
         self._run_state, self._detail = run_state, detail

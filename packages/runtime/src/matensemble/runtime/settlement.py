@@ -39,6 +39,9 @@ def settle(run: RunDir, chore: Chore, ended: JobEnded) -> ChoreFinished:
 
 
 def _judge(run: RunDir, chore: Chore, ended: JobEnded) -> tuple[Reason | None, str]:
+    if ended.reason is Reason.DURATION_EXCEEDED and not ended.detail:
+        limit = chore.resources.duration
+        return ended.reason, f"longer than its duration of {limit:g} s; ask for more, or save state"
     if ended.reason is not None:
         return ended.reason, ended.detail
     if ended.exit_code not in chore.success_codes:

@@ -22,6 +22,11 @@ INTERRUPTING = tuple(
 )
 """SIGHUP is what Flux sends to its initial program when the allocation ends."""
 
+INTERRUPTING_BY_DEFAULT = tuple(
+    getattr(signal, name) for name in ("SIGALRM",) if hasattr(signal, name)
+)
+"""Taken only where nobody uses them: Flux sends SIGALRM to a job whose time is over."""
+
 EXIT_CODE_INTERRUPTED = 130
 
 Listener = Callable[[str], None]
@@ -58,6 +63,9 @@ class SignalSwitch:
             present = signal.getsignal(number)
             # nohup is to be respected; and who came after us goes on being called
             if present is not signal.SIG_IGN and present != self._handle:
+                self._previous[number] = signal.signal(number, self._handle)
+        for number in INTERRUPTING_BY_DEFAULT:
+            if signal.getsignal(number) is signal.SIG_DFL:
                 self._previous[number] = signal.signal(number, self._handle)
 
     def remove(self, listener: Listener) -> None:
