@@ -105,6 +105,17 @@ def test_what_prevents_serving_is_told(start, tmp_path, write_run):
         assert process.wait(timeout=TIMEOUT) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("can_serve", [True, False])
+def test_a_driver_that_ends_first_is_no_fault(start, tmp_path, write_run, can_serve):
+    run_dir = write_run() if can_serve else tmp_path / "nowhere"
+    process = start("--run-dir", str(run_dir), "--port", "0", "--exit-with-stdin")
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(timeout=TIMEOUT) == (0 if can_serve else 1)
+    assert process.stderr.read() == ""
+
+
 def test_next_free_port_is_taken(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setattr(serve, "DEFAULT_PORT", taken.getsockname()[1])

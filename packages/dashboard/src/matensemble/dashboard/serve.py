@@ -11,6 +11,7 @@ process of its own, because a thread would slow the driver. The handshake::
 - stdout carries exactly one line of JSON. Once the port accepts connections:
   ``{"url": …, "port": …, "ssh": …}``; ``url`` holds the token in its fragment, ``ssh`` is the
   command to type on one's own computer. Where it cannot serve: ``{"error": …}``, and exit code 1.
+  Where nobody reads it any more, nobody can know the link: it ends at once.
 - stderr carries warnings and faults.
 - A Ctrl-C on the terminal would reach this process too, before the run has ended: start it with
   ``start_new_session=True``.
@@ -204,6 +205,15 @@ def _follow(pipe: int, dashboard: Dashboard) -> None:
     timer.start()
 
 
+def _answer(facts: Mapping[str, object]) -> bool:
+    """Write the one line; return whether anybody was there to read it."""
+    try:
+        os.write(sys.stdout.fileno(), f"{json.dumps(facts)}\n".encode())  # leaves nothing to flush
+    except BrokenPipeError:
+        return False
+    return True
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve as the module's docstring says and return the exit code.
 
@@ -221,14 +231,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         dashboard = Dashboard(given.run_dir, given.host, given.port)
     except MatEnsembleError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        _answer({"error": str(error)})
         return 1
     if given.exit_with_stdin:
         threading.Thread(target=_follow, args=(0, dashboard), daemon=True).start()
     address = dashboard.address
-    line = json.dumps({"url": address.url, "port": address.port, "ssh": address.ssh})
-    print(line, flush=True)
-    dashboard.run()
+    if _answer({"url": address.url, "port": address.port, "ssh": address.ssh}):
+        dashboard.run()
     return 0
 
 
