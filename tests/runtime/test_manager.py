@@ -449,3 +449,18 @@ def test_a_start_that_fails_leaves_the_run_startable(pipe):
         FluxManager(run_dir, executor=FakeExecutor(auto=True)).run()
     (run_dir / "matensemble_workflow.log").rmdir()
     assert len(FluxManager(run_dir, executor=FakeExecutor(auto=True)).run()) == 1
+
+
+def test_a_fallback_inside_flux_is_told_loudly(capsys, monkeypatch):
+    from matensemble.runtime.executors import flux
+
+    monkeypatch.setattr(flux, "find_obstacle", lambda: "the bindings are not installed")
+    logger = logging.getLogger("matensemble.test")
+    inside, outside = {"FLUX_URI": "local:///x"}, {}
+    for environ in (inside, outside):
+        select_executor(RunOptions(), run_name="r", logger=logger, environ=environ)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "matensemble: this runs on this machine only, not in the Flux instance: "
+        "Flux cannot be used: the bindings are not installed"
+    ]

@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
+from typing import ClassVar
 
 from matensemble import workdir
 from matensemble.errors import InvalidOptionError, MatEnsembleError, RunDirectoryError
@@ -90,6 +91,8 @@ class FluxManager:
         self._listeners = listeners
         self._clock = clock
         self._inbox: Inbox = SimpleQueue()
+        # One a run, below `matensemble`: two runs of a process must not share a file.
+        self._logger = LOGGER.getChild(self.run_dir.root.name.replace(".", "_"))
 
     def run(self) -> Results:
         """Run to the end on the calling thread.
@@ -155,15 +158,16 @@ class FluxManager:
     def _open(self, stack: ExitStack) -> Engine:
         """Connect everything; what must be undone is put on the stack, in reverse order."""
         run, options = self.run_dir, self._options
-        stack.callback(_remove_handler, _add_handler(run))
+        stack.callback(_close_log, self._logger, _open_log(self._logger, run))
         if options.dashboard:
-            dashboard = DashboardProcess(run, options.dashboard, LOGGER)
+            dashboard = DashboardProcess(run, options.dashboard, self._logger)
             stack.callback(dashboard.close)
         executor = self._executor or select_executor(
-            self._with_choice_of_pipeline(), run_name=run.root.name, logger=LOGGER
+            self._with_choice_of_pipeline(), run_name=run.root.name, logger=self._logger
         )
         stack.callback(executor.close)
         allocation = executor.open(self._inbox.put)
+        listeners = (*self._listeners, *self._open_display(stack))
         journal = self._start_journal(executor, allocation)
         stack.callback(journal.close)
         SWITCH.add(self.interrupt)
@@ -175,15 +179,15 @@ class FluxManager:
             )
         )
         state.handle(AllocationLearned(allocation))
-        LOGGER.info("allocation: %s", allocation.describe() or "no usable node")
+        self._logger.info("allocation: %s", allocation.describe() or "no usable node")
         recorder = Recorder(
             run,
             executor_name=executor.name,
             epoch=journal.epoch,
             log_delay=options.log_delay,
-            logger=LOGGER,
+            logger=self._logger,
             clock=self._clock,
-            listeners=(*self._listeners, *self._open_display(stack)),
+            listeners=listeners,
         )
         return Engine(
             self.workflow,
@@ -195,7 +199,7 @@ class FluxManager:
             spawner=Spawner(self.workflow, state),
             inbox=self._inbox,
             buffer_time=options.buffer_time,
-            logger=LOGGER,
+            logger=self._logger,
             clock=self._clock,
         )
 
@@ -204,9 +208,9 @@ class FluxManager:
         try:
             end = engine.run(self._strategy)
         except BaseException as error:
-            LOGGER.error("%s: %s", type(error).__name__, error)
+            self._logger.error("%s: %s", type(error).__name__, error)
             raise
-        LOGGER.info("the run has %s: %s", end.value, self.run_dir.root)
+        self._logger.info("the run has %s: %s", end.value, self.run_dir.root)
         return results_of(self.run_dir, engine.state)
 
     def _with_choice_of_pipeline(self) -> RunOptions:
@@ -229,13 +233,17 @@ class FluxManager:
     def _start_journal(self, executor: Executor, allocation: Allocation) -> FileJournal:
         try:
             epoch = claim(self.run_dir, self._clock)
-            journal = FileJournal(self.run_dir.journal_path, epoch, self._clock)
         except FileExistsError:
             raise _already_started(self.run_dir) from None
         except OSError as error:
-            raise RunDirectoryError(
-                str(self.run_dir.root), f"cannot be written: {error.strerror}"
-            ) from error
+            raise _not_writable(self.run_dir, error) from error
+        try:
+            journal = FileJournal(self.run_dir.journal_path, epoch, self._clock)
+        except OSError as error:
+            self.run_dir.owner_path.unlink(missing_ok=True)  # it was not started after all
+            if isinstance(error, FileExistsError):
+                raise _already_started(self.run_dir) from None
+            raise _not_writable(self.run_dir, error) from error
         fields = {
             "format": JOURNAL_FORMAT,
             "run": self.run_dir.root.name,
@@ -306,6 +314,10 @@ def _already_started(run: workdir.RunDir) -> RunDirectoryError:
     )
 
 
+def _not_writable(run: workdir.RunDir, error: OSError) -> RunDirectoryError:
+    return RunDirectoryError(str(run.root), f"cannot be written: {error.strerror}")
+
+
 def _make_strategy(options: RunOptions) -> FutureProcessingStrategy:
     strategy = options.processing_strategy
     _check_strategy(strategy)
@@ -323,19 +335,36 @@ def _check_strategy(strategy: object) -> None:
         )
 
 
-def _add_handler(run: workdir.RunDir) -> logging.Handler:
+class _OfOneRun(logging.Filter):
+    """Lets pass what one run says, and what nobody says for another run."""
+
+    names: ClassVar[set[str]] = set()
+    """Loggers of the runs that are alive in this process."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.name == self.name or record.name not in self.names
+
+
+def _open_log(logger: logging.Logger, run: workdir.RunDir) -> logging.Handler:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    stream = os.fdopen(os.open(run.log_path, flags, workdir.FILE_MODE), "a", encoding="utf-8")
+    try:
+        descriptor = os.open(run.log_path, flags, workdir.FILE_MODE)
+    except OSError as error:
+        raise _not_writable(run, error) from error
+    stream = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_OfOneRun(logger.name))
+    _OfOneRun.names.add(logger.name)
     LOGGER.addHandler(handler)
     if LOGGER.level == logging.NOTSET:
         LOGGER.setLevel(logging.INFO)
     return handler
 
 
-def _remove_handler(handler: logging.Handler) -> None:
+def _close_log(logger: logging.Logger, handler: logging.Handler) -> None:
     LOGGER.removeHandler(handler)
+    _OfOneRun.names.discard(logger.name)
     if isinstance(handler, logging.StreamHandler):
         handler.stream.close()
     handler.close()

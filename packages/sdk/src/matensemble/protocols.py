@@ -127,6 +127,7 @@ class RunFuture(Future["Results"]):
         Its exception is that of the run, where the run ends before the chore does.
         """
         answer: Future[Results] = Future()
+        answer.set_running_or_notify_cancel()  # the driver's to answer: it cannot be cancelled
         self._ask(chore_id, answer)
         self.add_done_callback(lambda run: _answer_late(run, chore_id, answer))
         return answer

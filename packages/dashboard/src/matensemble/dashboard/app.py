@@ -35,11 +35,13 @@ _NOT_BUILT = """<!doctype html>
 <head><meta charset="utf-8"><title>MatEnsemble: the page is not built</title></head>
 <body>
 <h1>The page is not built</h1>
-<p>This is a source checkout without the built page. With Node.js 20.19 or newer:</p>
+<p>This package was installed from sources without the built page. In the source checkout, with
+Node.js 20.19 or newer:</p>
 <pre>cd frontend
 npm ci
 npm run build</pre>
-<p>Then reload. The data is served meanwhile at <code>/api/status</code>.</p>
+<p>Then install the package again, unless it is an editable installation, and reload.
+The data is served meanwhile at <code>/api/status</code>.</p>
 </body>
 </html>
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
 
 from matensemble import environment
@@ -17,6 +18,11 @@ from matensemble.runtime.executors import flux
 from matensemble.runtime.executors.base import Executor
 from matensemble.runtime.executors.flux_executor import FluxExecutor
 from matensemble.runtime.executors.local import LocalExecutor
+
+FLUX_VARIABLE = "FLUX_URI"
+"""Set by Flux in everything that runs inside an instance."""
+
+_ASKED = "it was asked for"
 
 
 def select_executor(
@@ -37,6 +43,13 @@ def select_executor(
     """
     choice, why = _choose(options, environ)
     logger.info("executor: %s (%s)", choice, why)
+    if choice == "local" and FLUX_VARIABLE in environ and why != _ASKED:
+        # Somebody holds an allocation and is about to use one node of it.
+        logger.warning("inside a Flux instance, but on this machine only: %s", why)
+        print(
+            f"matensemble: this runs on this machine only, not in the Flux instance: {why}",
+            file=sys.stderr,
+        )
     if choice == "flux":
         return FluxExecutor.from_options(options, run_name=run_name)
     return LocalExecutor.from_options(options, environ)
@@ -66,7 +79,7 @@ def _choose(options: RunOptions, environ: Mapping[str, str]) -> tuple[str, str]:
     if choice not in EXECUTORS:
         raise UnknownExecutorError(choice, EXECUTORS)
     if choice != "auto":
-        return choice, "it was asked for"
+        return choice, _ASKED
     obstacle = flux.find_obstacle()
     if obstacle:
         return "local", f"Flux cannot be used: {obstacle}"
