@@ -160,6 +160,15 @@ def test_a_torn_last_record_is_left_for_later(saved: RunDir, journal: Journal) -
         assert history.state is state
 
 
+def test_a_record_of_nonsense_is_named(saved: RunDir, journal: Journal) -> None:
+    journal.write(RecordKind.RUN_STATE, None, {"state": "asleep"})
+    result = call(saved.root, FIT)
+    assert result.exit_code != 0
+    assert "journal.jsonl" in result.stderr
+    assert "is damaged" in result.stderr
+    assert not isinstance(result.exception, ValueError)
+
+
 def test_follow_shows_what_comes_until_the_chore_has_ended(
     saved: RunDir, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

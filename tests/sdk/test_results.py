@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 
 import pytest
 
@@ -111,7 +112,18 @@ def test_failures_are_the_roots_only(run):
     assert [error.chore_id for error in results.failures()] == ["chore-a-0003"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '"x"'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[1]",
+        '"x"',
+        "[" * 200_000,
+        '{"type": "E", "traceback": [1]}',
+        '"' + "x" * (1 << 21),
+    ],
+)
 def test_a_damaged_error_record_does_not_hide_the_failure(run, content):
     run.chore_dir("chore-a-0003").mkdir()
     run.chore_file("chore-a-0003", "error.json").write_text(content)
@@ -191,6 +203,35 @@ def test_reading_at_every_prefix_of_the_journal(run):
     assert ended[0] == 0
     assert ended[-1] == 6
     assert all(abs(a - b) <= 1 for a, b in itertools.pairwise(ended))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        (RecordKind.FAILED, "chore-a-0003", {"r": "nobody knows"}),
+        (RecordKind.FAILED, "chore-a-0003", {}),
+        (RecordKind.FAILED, "chore-a-0003", {"r": "signal", "x": "nine"}),
+        (RecordKind.FAILED, "chore-a-0003", {"r": "signal", "d": ["text"]}),
+        (RecordKind.SKIPPED, "chore-a-0005", {"u": 3}),
+        (RecordKind.CHORE_ADDED, None, {"header": [1]}),
+        (RecordKind.CHORE_ADDED, None, {}),
+    ],
+)
+def test_a_record_that_says_nonsense_is_an_error_that_names_it(run, damage):
+    journal(run, HISTORY[0], damage)
+    with pytest.raises(FormatError, match="record 2"):
+        Results.read(run)
+
+
+def test_a_failure_with_exit_code_0_reads_back_as_such(run):
+    journal(run, (RecordKind.FAILED, "chore-a-0003", {"r": "result_missing", "x": 0}))
+    assert Results.read(run)["chore-a-0003"].exit_code == 0
+
+
+def test_a_named_pipe_in_the_place_of_an_error_record_blocks_nobody(run):
+    run.chore_dir("chore-a-0003").mkdir()
+    os.mkfifo(run.chore_file("chore-a-0003", "error.json"))
+    assert Results(run, CHORES, OUTCOMES)["chore-a-0003"].reason == "exception"
 
 
 def test_a_damaged_middle_is_an_error_that_names_the_line(run):

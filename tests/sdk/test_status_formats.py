@@ -1,6 +1,7 @@
 """status.json and journal lines: round trips, damage, later versions."""
 
 import json
+import zlib
 
 import pytest
 from hypothesis import given, strategies as st
@@ -128,3 +129,10 @@ def test_damaged_status(tmp_path, content):
 def test_missing_status(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_status(tmp_path / "status.json")
+
+
+def test_a_journal_line_that_is_no_record():
+    for body in ('{"s":1', "[1", '{"s":' + "[" * 100_000):
+        line = f'{body},"z":"{zlib.crc32(body.encode()):08x}"}}'.encode()
+        with pytest.raises(FormatError, match="is no record"):
+            decode_journal_line(line)

@@ -6,11 +6,11 @@ pickle. Called by ``matensemble logs``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from matensemble.errors import FormatError, RunDirectoryError
+from matensemble.foreign_json import parse_foreign_json
 from matensemble.model import ChoreState, RunState
 from matensemble.status import JournalRecord, RecordKind, decode_journal_line
 from matensemble.workdir import RunDir
@@ -66,7 +66,7 @@ def _known_chores(run: RunDir, text: str = "") -> Iterator[tuple[str, str]]:
         with run.chores_path.open("rb") as lines:
             for line in lines:
                 if wanted in line:
-                    header = json.loads(line)
+                    header = parse_foreign_json(line, path)
                     yield header["id"], header["name"]
         with run.journal_path.open("rb") as lines:
             mark = f'"k":"{RecordKind.CHORE_ADDED.value}"'.encode()
@@ -130,7 +130,13 @@ class ChoreHistory:
                     return  # is being written
                 self._offset += len(line)
                 if any(mark in line for mark in self._marks):
-                    self._apply(decode_journal_line(line, str(self._path)))
+                    record = decode_journal_line(line, str(self._path))
+                    try:
+                        self._apply(record)
+                    except (KeyError, TypeError, ValueError) as error:
+                        raise FormatError(
+                            str(self._path), f"record {record.sequence} is damaged ({error!r})"
+                        ) from error
 
     def _apply(self, record: JournalRecord) -> None:
         fields = record.fields

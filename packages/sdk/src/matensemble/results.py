@@ -7,7 +7,6 @@ back from its journal. Loading a result runs the code of its pickle, see `wire.o
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from matensemble import wire, workdir
-from matensemble.chore import Chore
+from matensemble.chore import Chore, chore_id_order
 from matensemble.errors import ChoreFailedError, FormatError
+from matensemble.foreign_json import read_foreign_json
 from matensemble.model import ChoreState, ChoreType, ExecResult, Reason
 from matensemble.status import JournalRecord, RecordKind, decode_journal_line
 from matensemble.workdir import RunDir
@@ -39,6 +39,9 @@ class Outcome:
     detail: str = ""
     """One line for people."""
 
+
+MAX_ERROR_BYTES = 1 << 20
+"""A larger `error.json` is not one that a worker wrote."""
 
 COMPLETED = Outcome(ChoreState.COMPLETED, exit_code=0)
 """The outcome that most chores share."""
@@ -131,8 +134,7 @@ class Results(Mapping[str, Any]):
             for chore_id, outcome in self._outcomes.items()
             if outcome.state is ChoreState.COMPLETED and self._chores[chore_id].name == name
         ]
-        # Ids of one group differ in their number only, which widens past 9999.
-        return sorted(ids, key=lambda chore_id: (len(chore_id), chore_id))
+        return sorted(ids, key=chore_id_order)
 
     def failures(self) -> list[ChoreFailedError]:
         """Return the errors of all chores that failed by themselves. O(number of chores).
@@ -197,17 +199,18 @@ _DEFAULT_REASONS = {
 }
 
 
-def _read_error(path: Path) -> dict[str, Any]:
+def _read_error(path: Path) -> dict[str, str]:
     """Return what the worker wrote about a failure; nothing where it wrote nothing readable.
 
     A damaged record must not hide the failure that it describes.
     """
     try:
-        with path.open("rb") as file:
-            data = json.load(file)
-    except (OSError, ValueError):
+        data = read_foreign_json(path, MAX_ERROR_BYTES)
+    except (OSError, FormatError):
         return {}
-    return data if isinstance(data, dict) else {}
+    if not isinstance(data, dict):
+        return {}
+    return {key: value for key, value in data.items() if isinstance(value, str)}
 
 
 def _decode(lines: Iterable[bytes], path: str) -> Iterator[JournalRecord]:
@@ -219,42 +222,37 @@ def _decode(lines: Iterable[bytes], path: str) -> Iterator[JournalRecord]:
 
 def _apply(record: JournalRecord, chores: dict[str, Chore], outcomes: dict[str, Outcome]) -> None:
     """Bring chores and outcomes to where a journal record leaves them."""
-    fields = record.fields
-    if record.kind == RecordKind.CHORE_ADDED:
-        try:
-            chore = Chore.from_header(fields["header"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(
-                "journal.jsonl", f"record {record.sequence} holds no chore ({error})"
-            ) from error
-        chores[chore.id] = chore
-        return
-    chore_id = record.chore_id
-    if chore_id is None or chore_id not in chores:
-        return
-    exit_code = fields.get("x")
-    match record.kind:
+    try:
+        if record.kind == RecordKind.CHORE_ADDED:
+            chore = Chore.from_header(record.fields["header"])
+            chores[chore.id] = chore
+        elif record.chore_id in chores:
+            if record.kind in (RecordKind.SUBMIT_INTENT, RecordKind.REQUEUED):
+                outcomes.pop(record.chore_id, None)  # it runs again
+            elif (outcome := _outcome(record.kind, record.fields)) is not None:
+                outcomes[record.chore_id] = outcome
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(
+            "journal.jsonl",
+            f"record {record.sequence} is no {record.kind} of a chore ({error!r})",
+        ) from error
+
+
+def _outcome(kind: str, fields: Mapping[str, Any]) -> Outcome | None:
+    """Return the outcome that a record tells of, None for a record that says nothing of one."""
+    exit_code, detail, upstream = fields.get("x"), fields.get("d", ""), fields.get("u")
+    if not isinstance(exit_code, int | None):
+        raise TypeError(f"{exit_code!r} is no exit code")
+    if not isinstance(detail, str) or not isinstance(upstream, str | None):
+        raise TypeError(f"{detail!r} and {upstream!r} are no texts")
+    match kind:
         case RecordKind.COMPLETED:
-            outcomes[chore_id] = (
-                COMPLETED if not exit_code else Outcome(ChoreState.COMPLETED, exit_code=exit_code)
-            )
+            return Outcome(ChoreState.COMPLETED, exit_code=exit_code) if exit_code else COMPLETED
         case RecordKind.FAILED:
-            outcomes[chore_id] = Outcome(
-                ChoreState.FAILED,
-                Reason(fields["r"]),
-                exit_code,
-                fields.get("u"),
-                fields.get("d", ""),
-            )
+            return Outcome(ChoreState.FAILED, Reason(fields["r"]), exit_code, upstream, detail)
         case RecordKind.SKIPPED:
-            outcomes[chore_id] = Outcome(
-                ChoreState.SKIPPED, Reason.DEPENDENCY_FAILED, upstream=fields.get("u")
-            )
+            return Outcome(ChoreState.SKIPPED, Reason.DEPENDENCY_FAILED, upstream=upstream)
         case RecordKind.CANCELLED:
-            outcomes[chore_id] = Outcome(
-                ChoreState.CANCELLED, Reason.CANCELLED, exit_code, detail=fields.get("d", "")
-            )
-        case RecordKind.SUBMIT_INTENT | RecordKind.REQUEUED:
-            outcomes.pop(chore_id, None)  # it runs again
+            return Outcome(ChoreState.CANCELLED, Reason.CANCELLED, exit_code, detail=detail)
         case _:
-            pass  # says nothing about an outcome
+            return None

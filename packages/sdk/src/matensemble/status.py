@@ -128,24 +128,27 @@ def decode_journal_line(line: bytes, path: str = "journal.jsonl") -> JournalReco
     Raises
     ------
     FormatError
-        If the line is torn or its checksum does not match.
+        If the line is torn, its checksum does not match, or it is no record.
     """
     line = line.rstrip(b"\n")
     body, mark, tail = line.rpartition(b',"z":"')
     if not mark or not tail.endswith(b'"}') or tail[:-2] != b"%08x" % crc32(body):
         raise FormatError(path, f"a journal line is damaged: {line[:80]!r}")
-    data = json.loads(line)
-    data.pop("z")
-    return JournalRecord(
-        data.pop("s"),
-        data.pop("e"),
-        data.pop("t"),
-        data.pop("m"),
-        data.pop("k"),
-        data.pop("c", None),
-        data.pop("n", 1),
-        data,
-    )
+    try:
+        data = json.loads(line)
+        data.pop("z")
+        return JournalRecord(
+            data.pop("s"),
+            data.pop("e"),
+            data.pop("t"),
+            data.pop("m"),
+            data.pop("k"),
+            data.pop("c", None),
+            data.pop("n", 1),
+            data,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise FormatError(path, f"a journal line is no record ({error!r})") from error
 
 
 @dataclass(frozen=True, slots=True)
