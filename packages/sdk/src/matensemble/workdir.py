@@ -18,6 +18,7 @@ STATUS = "status.json"
 LOG = "matensemble_workflow.log"
 JOURNAL = "journal.jsonl"
 OWNER = "owner.json"
+DASHBOARD = "dashboard.url"
 CONTROL = "control"
 OUT = "out"
 REGISTRY = "out/registry"
@@ -106,6 +107,11 @@ class RunDir:
     def owner_path(self) -> Path:
         """Who drives this run."""
         return self.root / OWNER
+
+    @property
+    def dashboard_path(self) -> Path:
+        """Link to the dashboard of the run while it is alive, with its token."""
+        return self.root / DASHBOARD
 
     @property
     def control_dir(self) -> Path:

@@ -2,6 +2,10 @@
 
 Owns that process. The dashboard is another distribution and is never imported here: the handshake
 is described in its module `matensemble.dashboard.serve`. Called by the manager.
+
+Whoever knows the link sees the run. A terminal shows it to the user alone; the output of a batch
+job is a file that others can often read, so there the link goes into a private file of the run
+directory, and only the path of that file is said.
 """
 
 from __future__ import annotations
@@ -12,9 +16,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, TextIO
 
+from matensemble import wire
 from matensemble.errors import DashboardMissingError
 from matensemble.workdir import RunDir
 
@@ -43,7 +49,8 @@ class DashboardProcess:
     logger
         Receives the address, without its token.
     terminal
-        Receives the link, with its token, and the tunnel to type.
+        Receives the tunnel to type, and the link, with its token, if it is a terminal; else where
+        the link is to be found. None takes stderr.
 
     Raises
     ------
@@ -61,6 +68,9 @@ class DashboardProcess:
         command = _command(run, {} if isinstance(options, bool) else options)
         self._logger = logger
         self._terminal = terminal or sys.stderr
+        self._link_path = run.dashboard_path
+        self._lock = threading.Lock()  # the attendant writes the link, `close` removes it
+        self._is_closed = False
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -87,12 +97,29 @@ class DashboardProcess:
             self._logger.warning("the dashboard cannot be served: %s", answer["error"])
             return
         self._logger.info("dashboard: %s", answer["url"].partition("#")[0])
-        print(f"Dashboard: {answer['url']}\n  tunnel: {answer['ssh']}", file=self._terminal)
+        link = answer["url"] if self._terminal.isatty() else self._keep(answer["url"])
+        print(f"Dashboard: {link}\n  tunnel: {answer['ssh']}", file=self._terminal)
+
+    def _keep(self, url: str) -> str:
+        """Put the link where only its owner can read it; return where that is."""
+        with self._lock:
+            if self._is_closed:
+                return "the run was over before it was served"
+            try:
+                wire.write_atomic(self._link_path, f"{url}\n".encode())
+            except OSError as error:
+                self._logger.warning("the link to the dashboard cannot be kept: %s", error)
+                return f"its link could not be written to {self._link_path}"
+        self._logger.info("the link to the dashboard is in %s", self._link_path)
+        return f"its link is in {self._link_path}"
 
     def close(self) -> None:
         """Let it go: it serves a moment longer, so that open pages see how the run ended."""
         assert self._process.stdin is not None
         self._process.stdin.close()
+        with self._lock, suppress(OSError):  # a link that stays opens nothing any more
+            self._is_closed = True
+            self._link_path.unlink(missing_ok=True)
 
 
 def _command(run: RunDir, options: Mapping[str, Any]) -> list[str]:
