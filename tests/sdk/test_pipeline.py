@@ -620,7 +620,7 @@ def test_classes_of_the_functions_module_are_the_same_on_both_sides(pipe):
     assert shown.split() == ["True", "False"]
 
 
-def test_headers_written_by_hand_equal_those_of_the_chore(pipe):
+def test_what_needs_escaping_stands_in_headers(pipe):
     a = pipe.chore(name="a", nice=3, env={"X": "1"})(step)
     first = a(1)
     a.options(after=[first])([first, pipe.gather("a"), pipe.gather("a")[0]])
