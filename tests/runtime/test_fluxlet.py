@@ -12,6 +12,7 @@ from matensemble.errors import ExecutorUnavailableError, RunDirectoryError
 from matensemble.fluxlet import Fluxlet
 from matensemble.pipeline import Pipeline
 from matensemble.runtime.executors import flux
+from matensemble.runtime.scheduler.resources import Allocation
 from matensemble.wire import load_result
 
 pytestmark = [pytest.mark.flux, pytest.mark.slow]
@@ -83,3 +84,23 @@ def test_needs_a_broker(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("FLUX_LOCAL_CONNECTOR_RETRY_COUNT", "0")
     with pytest.raises(ExecutorUnavailableError, match="no Flux broker answers"):
         Fluxlet(run_dir=run_dir)
+
+
+@pytest.mark.parametrize(
+    ("asked", "written", "taken"),
+    [(None, False, False), (None, True, True), (True, False, True), (False, True, False)],
+)
+def test_the_broker_node_is_left_as_the_pipeline_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool | None, written: bool, taken: bool
+) -> None:
+    reserved: list[bool | None] = []
+
+    def survey(handle: Any, reserve_broker_node: bool | None) -> flux.Instance:
+        reserved.append(reserve_broker_node)
+        return flux.Instance(Allocation(()), (), ())
+
+    monkeypatch.setattr("matensemble.fluxlet.survey", survey)
+    pipe = Pipeline(tmp_path, reserve_broker_node=written)
+    pipe.exec("true")
+    Fluxlet(object(), pipe.save(), reserve_broker_node=asked)
+    assert reserved == [taken]

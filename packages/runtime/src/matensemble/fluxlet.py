@@ -39,7 +39,8 @@ class Fluxlet:
     run_dir
         The run directory that `Pipeline.save` wrote; the current directory if not given.
     reserve_broker_node
-        Whether rank 0 is left to the broker where there are more nodes; None means yes.
+        Whether rank 0 is left to the broker where there are more nodes; None takes the choice of
+        the pipeline.
     set_cpu_affinity
         Whether each task is bound to its own cores.
     set_gpu_affinity
@@ -83,6 +84,8 @@ class Fluxlet:
         workflow = Workflow.read(Path(run_dir))
         self.chores: tuple[Chore, ...] = tuple(workflow.chores())
         """The saved chores, each after those it depends on."""
+        if reserve_broker_node is None:
+            reserve_broker_node = workflow.manifest.reserve_broker_node
         instance = survey(connect() if handle is None else handle, reserve_broker_node)
         self._encoder = JobspecEncoder(
             run=workflow.run.root.name,
