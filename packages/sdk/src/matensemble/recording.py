@@ -286,16 +286,18 @@ class Recording(ABC):
         ----------
         command
             Text, split as a shell would (no shell runs it), or a list of elements: text, numbers,
-            paths, references.
+            paths, references. What looks like a secret by its name (``--token x``, ``API_KEY=x``)
+            reaches the program and is shown redacted.
         name
             Name of the group, a single path segment; None takes the program's.
         num_tasks, cores_per_task, gpus_per_task, mpi, env, inherit_env
             What it needs, as in `Resources`.
         inputs
             File name → text, bytes, a `Path` (read now) or a reference, written into the directory
-            before the program starts.
+            before the program starts. Not the name of a file that MatEnsemble keeps there.
         outputs
-            Name → file that must exist at the end; ``ref[name]`` is its path.
+            Name → file that must exist at the end; ``ref[name]`` is its path. Also ``stdout`` and
+            ``stderr``.
         after
             Chores that must complete first, without data.
         resources, num_nodes, exclusive, duration, nice, success_codes
