@@ -362,7 +362,9 @@ def test_a_part_that_the_result_lacks(campaign):
     campaign.complete(UP, {"energy": 1})
     campaign.add(boom, OutputReference(UP)["enrgy"])
     error = campaign.run().error
-    assert (error["reason"], error["type"]) == ("exception", "KeyError")
+    assert (error["reason"], error["type"]) == ("exception", "PartMissingError")
+    assert "enrgy" in error["message"]
+    assert "energy" in error["message"], "what there is instead"
 
 
 # --- the record ----------
