@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -138,9 +137,6 @@ def test_a_script_that_looks_at_no_result_is_told_what_failed(pipe, capfd):
     first = pipe.exec("false", name="first")
     pipe.exec("true", name="second", after=[first])
     pipe.submit(**LOCAL).result(timeout=60)
-    for thread in threading.enumerate():  # it tells after it has answered
-        if thread.name == "matensemble-driver":
-            thread.join(timeout=60)
     told = capfd.readouterr().err
     assert told.startswith("1 chore failed, and 1 that depends on it:\n")
     assert "chore-first-0001: nonzero_exit (exit code 1)\n" in told

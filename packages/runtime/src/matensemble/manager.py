@@ -143,8 +143,10 @@ class FluxManager:
                 if not threading.main_thread().is_alive():
                     _tell_unasked(error)
             else:
-                future.set_result(results)
-                _tell_failures(self.run_dir)
+                try:
+                    _tell_failures(self.run_dir)  # before the script goes on and prints itself
+                finally:
+                    future.set_result(results)
 
         threading.Thread(target=drive, name="matensemble-driver").start()
         return future
