@@ -55,7 +55,7 @@ TARGET_MICROSECONDS = 60.0
 TARGET_BYTES = 400.0
 
 
-class PaperLauncher:
+class PaperPreparer:
     """Makes requests without touching a file."""
 
     def prepare(self, order: Submit) -> LaunchRequest:
@@ -105,7 +105,7 @@ def run(shape: str, count: int, basedir: Path) -> dict[str, float]:
         executor,
         journal=journal,
         recorder=Recorder(run_dir, executor_name="fake", epoch=1, log_delay=5.0, logger=logger),
-        launcher=PaperLauncher(),
+        preparer=PaperPreparer(),
         spawner=Spawner(workflow, state),
         inbox=inbox,
         buffer_time=1.0,

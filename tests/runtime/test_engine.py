@@ -16,7 +16,7 @@ from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.engine import MAX_IDLE_SECONDS, Engine
 from matensemble.runtime.executors.base import ExecutorLost, JobEnded
 from matensemble.runtime.journal import FileJournal
-from matensemble.runtime.launch import Launcher
+from matensemble.runtime.launch import Preparer
 from matensemble.runtime.outcomes import results_of
 from matensemble.runtime.recorder import Recorder
 from matensemble.runtime.scheduler.events import (
@@ -60,7 +60,7 @@ class Run:
             executor,
             journal=self.journal,
             recorder=Recorder(self.dir, executor_name="fake", epoch=1, log_delay=0, logger=logger),
-            launcher=Launcher(self.workflow, self.state),
+            preparer=Preparer(self.workflow, self.state),
             spawner=Spawner(self.workflow, self.state),
             inbox=self.inbox,
             buffer_time=0.05,

@@ -21,7 +21,7 @@ from matensemble.model import ChoreState, ChoreType
 from matensemble.runtime.executors.flux import connect, load_flux, survey
 from matensemble.runtime.executors.flux_executor import make_empty
 from matensemble.runtime.executors.jobspec import JobspecEncoder
-from matensemble.runtime.launch import Launcher
+from matensemble.runtime.launch import Preparer
 from matensemble.runtime.scheduler.instructions import Submit
 from matensemble.workflow import Workflow
 
@@ -97,7 +97,7 @@ class Fluxlet:
             barred=instance.barred,
         )
         self._graph = _Graph(workflow, self.chores)
-        self._launcher = Launcher(workflow, self._graph, script_dir)
+        self._preparer = Preparer(workflow, self._graph, script_dir)
 
     def jobspec(self, chore: Chore, attempt: int = 1) -> Any:
         """Return a chore as `flux.job.JobspecV1`; writes its directory and records first.
@@ -149,7 +149,7 @@ class Fluxlet:
         return future
 
     def _prepare(self, chore: Chore, attempt: int) -> Any:
-        request = self._launcher.prepare(Submit(chore, attempt, None))
+        request = self._preparer.prepare(Submit(chore, attempt, None))
         for path in (request.stdout_path, request.stderr_path):
             make_empty(path)
         return request

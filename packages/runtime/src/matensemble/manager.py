@@ -29,7 +29,7 @@ from matensemble.runtime.engine import Engine, Inbox, OutcomeAsked
 from matensemble.runtime.executors.base import Executor
 from matensemble.runtime.executors.selection import check_executor, select_executor
 from matensemble.runtime.journal import FileJournal
-from matensemble.runtime.launch import Launcher
+from matensemble.runtime.launch import Preparer
 from matensemble.runtime.outcomes import results_of
 from matensemble.runtime.owner import claim
 from matensemble.runtime.recorder import Listener, Recorder
@@ -197,7 +197,7 @@ class FluxManager:
             executor,
             journal=journal,
             recorder=recorder,
-            launcher=Launcher(self.workflow, state, options.script_dir),
+            preparer=Preparer(self.workflow, state, options.script_dir),
             spawner=Spawner(self.workflow, state),
             inbox=self._inbox,
             buffer_time=options.buffer_time,

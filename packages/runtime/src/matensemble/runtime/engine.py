@@ -29,7 +29,7 @@ from matensemble.results import Results
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.executors.base import Executor, ExecutorLost, JobEnded
 from matensemble.runtime.journal import Journal
-from matensemble.runtime.launch import Launcher
+from matensemble.runtime.launch import Preparer
 from matensemble.runtime.outcomes import result_of
 from matensemble.runtime.recorder import PUBLISH_INTERVAL_SECONDS, Recorder
 from matensemble.runtime.scheduler.events import (
@@ -97,7 +97,7 @@ class Engine:
         Open; the engine does not close it.
     journal, recorder
         Where transitions and the status go.
-    launcher, spawner
+    preparer, spawner
         Make requests and further chores.
     inbox
         Where the executor, signal handlers and control requests put events.
@@ -117,7 +117,7 @@ class Engine:
         *,
         journal: Journal,
         recorder: Recorder,
-        launcher: Launcher,
+        preparer: Preparer,
         spawner: Spawner,
         inbox: Inbox,
         buffer_time: float,
@@ -130,7 +130,7 @@ class Engine:
         self._executor = executor
         self._journal = journal
         self._recorder = recorder
-        self._launcher = launcher
+        self._preparer = preparer
         self._spawner = spawner
         self._inbox = inbox
         self._buffer_time = buffer_time
@@ -407,7 +407,7 @@ class Engine:
     def _submit(self, order: Submit) -> None:
         chore: Chore = order.chore
         try:
-            request = self._launcher.prepare(order)
+            request = self._preparer.prepare(order)
         except (OSError, FormatError) as error:
             detail = str(error)
             self._inbox.put(JobEnded(chore.id, order.attempt, None, Reason.IO_ERROR, detail))

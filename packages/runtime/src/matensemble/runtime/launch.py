@@ -52,7 +52,7 @@ class Graph(Protocol):
         """Return the chores of a group."""
 
 
-class Launcher:
+class Preparer:
     """Prepares chores of one run for an executor.
 
     Parameters
