@@ -17,8 +17,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @pytest.fixture(autouse=True)
-def handlers_as_found():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+def usual_handlers():
+    """Begin with the handlers of an interactive Python; a job in the background ignores SIGINT."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -98,13 +104,10 @@ def test_off_the_main_thread_nothing_is_installed():
 
 def test_an_ignored_signal_stays_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        switch = SignalSwitch()
-        switch.add(print)
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        switch.remove(print)
-    finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    switch = SignalSwitch()
+    switch.add(print)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    switch.remove(print)
 
 
 @pytest.mark.slow
