@@ -1,9 +1,10 @@
-"""Fixtures for tests that need a real Flux: each starts an instance of its own."""
+"""Fixtures for tests that need a real Flux, and signals as a terminal would leave them."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,17 @@ import pytest
 
 from matensemble.errors import ExecutorUnavailableError
 from matensemble.runtime.executors.flux import load_flux
+
+
+def pytest_configure() -> None:
+    """Undo what a job in the background inherits: it ignores Ctrl-C, and so would all it starts."""
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @contextmanager
