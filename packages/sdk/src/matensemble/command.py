@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matensemble.references import Dependency
 
 Command = str | Sequence[Any]
+REFERENCE_IN_TEXT = "OutputReference("
+"""How a reference looks that was formatted into text, where nothing can resolve it."""
 
 MAX_SEGMENT_BYTES = 200
 """Of each segment of a file name: with the suffix of a temporary file it stays below 255."""
@@ -109,7 +111,7 @@ def freeze_command(
 
 def _split(name: str, command: Command) -> list[Any]:
     if isinstance(command, str):
-        if "OutputReference(" in command:
+        if REFERENCE_IN_TEXT in command:
             raise InvalidCommandError(
                 name, "holds a reference inside text; give a list with the reference as an element"
             )
@@ -138,7 +140,7 @@ def _element(name: str, item: object) -> object:
     text = os.fspath(item) if isinstance(item, os.PathLike) else str(item)
     if not isinstance(text, str) or "\0" in text:
         raise InvalidCommandError(name, f"holds {item!r}, which no program can receive")
-    if "OutputReference(" in text:
+    if REFERENCE_IN_TEXT in text:
         raise InvalidCommandError(name, "holds a reference inside text; make it an own element")
     return text
 
@@ -204,4 +206,10 @@ def _read_input(path: str | os.PathLike[str], content: object) -> object:
             ) from None
     if not isinstance(content, (str, bytes, OutputReference)):
         raise InvalidOptionError(f"inputs[{path!r}]", content, "text, bytes, a Path or a reference")
+    if isinstance(content, str) and REFERENCE_IN_TEXT in content:
+        raise InvalidOptionError(
+            f"inputs[{path!r}]",
+            "text with a reference inside",
+            "a reference of its own, or the result of a chore that makes the text",
+        )
     return content

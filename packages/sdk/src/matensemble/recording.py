@@ -20,7 +20,7 @@ from matensemble.chore import (
     check_nice,
     check_success_codes,
 )
-from matensemble.command import Command, freeze_command
+from matensemble.command import REFERENCE_IN_TEXT, Command, freeze_command
 from matensemble.delayed import (
     DelayedFunction,
     Policies,
@@ -32,6 +32,7 @@ from matensemble.draft import Draft, Template
 from matensemble.errors import (
     InvalidNameError,
     InvalidOptionError,
+    ReferenceUseError,
     UnknownReferenceError,
     UnpicklableError,
 )
@@ -54,6 +55,9 @@ class Strategy(NamedTuple):
     """Names of the groups whose completed chores start it."""
     policies: Policies
     """What its chores ask for."""
+
+
+_REFERENCE_IN_TEXT = REFERENCE_IN_TEXT.encode()
 
 
 class Recording(ABC):
@@ -433,6 +437,11 @@ class Recording(ABC):
             data, deps = wire.freeze((args, kwargs), self.registry.by_value_bytes, self)
         except (UnknownReferenceError, UnpicklableError) as error:
             raise _about(self._draft.next_id(template.name), error) from error.__cause__
+        if _REFERENCE_IN_TEXT in data:
+            chore_id = self._draft.next_id(template.name)
+            raise ReferenceUseError(
+                f"a reference in the arguments of {chore_id}", "formatting it into text"
+            )
         return self._add(template, data, deps, after)
 
     def _add(
