@@ -45,14 +45,19 @@ def running_flux(*options: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def start_flux() -> Iterator[Callable[..., str]]:
-    """Start Flux with some options, once a session for each; return its URI. Skips without Flux."""
+def flux_library() -> None:
+    """Skip where Flux or its bindings cannot be loaded; no broker is started."""
     if shutil.which("flux") is None:
         pytest.skip("no Flux here: the command `flux` is not on the PATH")
     try:
         load_flux()
     except ExecutorUnavailableError as error:
         pytest.skip(error.problem)
+
+
+@pytest.fixture(scope="session")
+def start_flux(flux_library: None) -> Iterator[Callable[..., str]]:
+    """Start Flux with some options, once a session for each; return its URI. Skips without Flux."""
     uris: dict[tuple[str, ...], str] = {}
     with ExitStack() as stack:
 

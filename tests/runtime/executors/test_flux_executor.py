@@ -274,7 +274,7 @@ def test_lost_broker(open_session: OpenSession, tmp_path: Path) -> None:
     assert sum(isinstance(event, ExecutorLost) for event in session.events) == 1
 
 
-def test_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_broker(flux_library: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUX_URI", f"local://{tmp_path}/none")
     monkeypatch.setenv("FLUX_LOCAL_CONNECTOR_RETRY_COUNT", "0")
     executor = FluxExecutor()
