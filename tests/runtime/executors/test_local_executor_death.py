@@ -227,6 +227,25 @@ def test_a_stopped_driver_does_not_stop_the_enforcement(tmp_path: Path) -> None:
         assert driver.communicate()[0] == "duration_exceeded\n"
 
 
+SAVING = """
+import os, signal, sys
+asked, go, ready = sys.argv[1:]
+
+def save(number, frame):
+    with open(asked, "w") as file:
+        file.write("asked\\n")
+    with open(go) as file:
+        print(file.readline(), end="", flush=True)
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, save)
+with open(ready, "w") as file:
+    file.write(f"{os.getpid()}\\n")
+while True:
+    signal.pause()
+"""
+
+
 def test_close_gives_all_chores_their_grace_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,10 +256,9 @@ def test_close_gives_all_chores_their_grace_at_once(
     asked = [make_fifo(tmp_path, f"asked{number}") for number in range(3)]
     go = [make_fifo(tmp_path, f"go{number}") for number in range(3)]
     for number in range(3):
-        script = f"save() {{ echo asked > '{asked[number]}'; read line < '{go[number]}'; "
-        script += f"echo $line; exit; }}; trap save TERM; echo $$ > '{ready[number]}'; "
-        script += "while :; do sleep 600 & wait; done"
-        session.submit("sh", "-c", script, chore_id=f"c{number}")
+        # No shell: what it forks when TERM comes may miss it, and then keeps the whole grace.
+        paths = map(str, (asked[number], go[number], ready[number]))
+        session.submit(sys.executable, "-c", SAVING, *paths, chore_id=f"c{number}")
     pids = [int(read_line(fifo)) for fifo in ready]
     closing = threading.Thread(target=session.executor.close)
     closing.start()
