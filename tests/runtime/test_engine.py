@@ -202,6 +202,26 @@ def test_a_lost_executor_ends_the_run_loudly(pipe):
     assert read_status(run.dir.status_path).state is RunState.INTERRUPTED
 
 
+@pytest.mark.slow  # the end of the run waits a second for resources that never come back
+def test_an_executor_lost_after_the_last_end_takes_nothing_away(pipe):
+    pipe.exec("true", name="a")
+
+    class NeverFrees(FakeExecutor):
+        def open(self, post):
+            return super().open(
+                lambda event: None if isinstance(event, ResourcesFreed) else post(event)
+            )
+
+    class LosesItAtTheEnd(AdaptiveStrategy):
+        def settle(self, completion):
+            state = super().settle(completion)
+            run.inbox.put(ExecutorLost("the broker left"))
+            return state
+
+    run = Run(pipe, NeverFrees(auto=True))
+    assert run.run(LosesItAtTheEnd()) is RunState.COMPLETED
+
+
 def test_cancel_and_pause_reach_the_run(pipe):
     a = pipe.exec("true", name="a")
     b = pipe.exec("true", name="b", after=[a])

@@ -222,7 +222,10 @@ class Engine:
         ledger, allocation = self.state.ledger, self.state.allocation
         while ledger.free_cores < allocation.num_cores and self._clock.monotonic() < deadline:
             with suppress(Empty):
-                self._receive(self._inbox.get(timeout=0.05), [])
+                event = self._inbox.get(timeout=0.05)
+                # Every chore has ended: an executor that is lost now takes nothing away.
+                if isinstance(event, (ResourcesFreed, OutcomeAsked)):
+                    self._receive(event, [])
 
     def _end(self, run_state: RunState, detail: str = "") -> None:
         self._run_state, self._detail = run_state, detail
