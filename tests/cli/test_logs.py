@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from matensemble.cli import main
 from matensemble.history import ChoreHistory
 from matensemble.model import ChoreState
-from matensemble.status import RecordKind, encode_journal_record, journal_stamp
+from matensemble.records import RecordKind, encode_journal_record, journal_stamp
 from matensemble.subcommands import logs as logs_module
 from matensemble.workdir import RunDir
 

@@ -12,6 +12,7 @@ from matensemble.chore import ChoreSpec
 from matensemble.errors import RunFailedError, RunInterruptedError
 from matensemble.model import ChoreState, Reason, RunState
 from matensemble.pipeline import Pipeline
+from matensemble.records import RecordKind, decode_journal_line
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.engine import MAX_IDLE_SECONDS, Engine
 from matensemble.runtime.executors.base import ExecutorLost, JobEnded
@@ -31,7 +32,7 @@ from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.spawner import Spawner
 from matensemble.runtime.testing import FakeExecutor, ManualClock, Outcome
-from matensemble.status import RecordKind, decode_journal_line, read_status
+from matensemble.status import read_status
 from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
 from matensemble.workflow import Workflow
 

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
+from matensemble.records import RecordKind, decode_journal_line
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.testing import ManualClock
-from matensemble.status import RecordKind, decode_journal_line
 
 
 def records(path):

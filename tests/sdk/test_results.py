@@ -11,8 +11,8 @@ from matensemble import wire
 from matensemble.chore import Chore
 from matensemble.errors import ChoreFailedError, FormatError, ResultCorruptError, ResultMissingError
 from matensemble.model import ChoreState, ChoreType, ExecResult, Reason
+from matensemble.records import RecordKind, encode_journal_record, journal_stamp
 from matensemble.results import COMPLETED, Outcome, Results
-from matensemble.status import RecordKind, encode_journal_record, journal_stamp
 from matensemble.workflow import (
     Manifest,
     create_run_dir,

@@ -8,17 +8,13 @@ from hypothesis import given, strategies as st
 
 from matensemble.errors import FormatError
 from matensemble.model import RunState
-from matensemble.status import (
-    STATUS_FORMAT,
-    Counts,
+from matensemble.records import (
     RecordKind,
-    RootFailure,
-    RunStatus,
     decode_journal_line,
     encode_journal_record,
     journal_stamp,
-    read_status,
 )
+from matensemble.status import STATUS_FORMAT, Counts, RootFailure, RunStatus, read_status
 
 FIELDS = st.dictionaries(
     st.sampled_from(["r", "x", "d", "u", "h", "j"]),

@@ -18,8 +18,8 @@ from matensemble.errors import (
 from matensemble.model import ChoreState, Reason
 from matensemble.pipeline import Pipeline
 from matensemble.protocols import RunFuture, RunOptions
+from matensemble.records import RecordKind, encode_journal_record, journal_stamp
 from matensemble.results import COMPLETED, Outcome, Results
-from matensemble.status import RecordKind, encode_journal_record, journal_stamp
 from matensemble.workflow import Workflow
 
 

@@ -6,13 +6,13 @@ from hypothesis import given, settings, strategies as st
 
 from matensemble.chore import Chore
 from matensemble.model import ChoreType, Reason, Resources
+from matensemble.records import RecordKind
 from matensemble.references import Gather
 from matensemble.runtime.scheduler import events as ev
 from matensemble.runtime.scheduler.instructions import Cancel, Record, Submit
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.resources import Allocation, Ledger, Node, Shape
 from matensemble.runtime.scheduler.state import SchedulerState
-from matensemble.status import RecordKind
 
 TERMINAL = {RecordKind.COMPLETED, RecordKind.FAILED, RecordKind.CANCELLED, RecordKind.SKIPPED}
 

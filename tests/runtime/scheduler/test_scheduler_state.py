@@ -6,6 +6,7 @@ import pytest
 
 from matensemble.chore import Chore
 from matensemble.model import ChoreState, ChoreType, Reason, Resources
+from matensemble.records import RecordKind
 from matensemble.references import Gather
 from matensemble.runtime.scheduler import events as ev
 from matensemble.runtime.scheduler.instructions import Cancel, Record, Submit
@@ -13,7 +14,6 @@ from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.resources import Allocation, Node, Share
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.scheduler.states import TRANSITIONS
-from matensemble.status import RecordKind
 
 
 def chore(chore_id: str, *deps: str, name: str = "x", nice: int = 0, stage: int = 0, **resources):

@@ -22,6 +22,7 @@ from typing import ClassVar
 from matensemble import workdir
 from matensemble.errors import InvalidOptionError, MatEnsembleError, RunDirectoryError
 from matensemble.protocols import RunFuture, RunOptions
+from matensemble.records import JOURNAL_FORMAT, RecordKind
 from matensemble.results import Results
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.dashboard_process import DashboardProcess, check_dashboard
@@ -40,7 +41,6 @@ from matensemble.runtime.scheduler.resources import Allocation
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.signals import SWITCH
 from matensemble.runtime.spawner import Spawner
-from matensemble.status import JOURNAL_FORMAT, RecordKind
 from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
 from matensemble.workflow import Workflow
 

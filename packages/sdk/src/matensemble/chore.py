@@ -7,6 +7,7 @@ header, and how its arguments are frozen. Nothing here runs a chore.
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from matensemble.errors import (
 )
 from matensemble.model import ALLOWED_NAME, ChoreType, OutputReference, Resources
 from matensemble.place import Place
+from matensemble.policy import DEFAULT_POLICY, ChorePolicy
 from matensemble.references import Gather, Sibling
 
 if TYPE_CHECKING:
@@ -152,6 +154,8 @@ class Chore:
     """Where `resources.env` stands as JSON: values may be secrets, so no header holds them."""
     is_strategy: bool = False
     """Whether the function returns chore specs."""
+    policy: ChorePolicy = DEFAULT_POLICY
+    """What is to happen when it does not go well."""
     stage: int = 0
     """How many gathers lie on the longest way to this chore (see `matensemble.dag`)."""
 
@@ -173,7 +177,7 @@ class Chore:
         """Names of the groups whose results it collects."""
         return tuple(dep.name for dep in self.deps if isinstance(dep, Gather))
 
-    def to_header(self) -> dict[str, Any]:
+    def to_header(self) -> dict[str, Any]:  # noqa: PLR0912 one a field
         """Return the chore as a JSON object; what has its default is left out."""
         header: dict[str, Any] = {"id": self.id, "name": self.name, "kind": self.kind.value}
         if self.deps:
@@ -198,6 +202,8 @@ class Chore:
             header["env"] = self.env_place
         if self.is_strategy:
             header["strategy"] = True
+        if self.policy is not DEFAULT_POLICY and (policy := self.policy.to_json()):
+            header["policy"] = policy
         if self.stage:
             header["stage"] = self.stage
         return header
@@ -229,6 +235,7 @@ class Chore:
             arguments=Place.from_json(header.get("arguments")),
             env_place=Place.from_json(header.get("env")),
             is_strategy=header.get("strategy", False),
+            policy=_policy(json.dumps(header["policy"])) if "policy" in header else DEFAULT_POLICY,
             stage=header.get("stage", 0),
         )
 
@@ -236,6 +243,11 @@ class Chore:
 @lru_cache(maxsize=1024)  # a million chores share a few requests
 def _resources(items: tuple[tuple[str, Any], ...]) -> Resources:
     return Resources.from_json(dict(items))
+
+
+@lru_cache(maxsize=1024)
+def _policy(text: str) -> ChorePolicy:
+    return ChorePolicy.from_json(json.loads(text))
 
 
 def _dependency_to_json(dep: Dependency) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 from matensemble.errors import FormatError, RunDirectoryError
 from matensemble.foreign_json import parse_foreign_json
 from matensemble.model import ChoreState, RunState
-from matensemble.status import JournalRecord, RecordKind, decode_journal_line
+from matensemble.records import JournalRecord, RecordKind, decode_journal_line
 from matensemble.workdir import RunDir
 
 MAX_NAMED = 5

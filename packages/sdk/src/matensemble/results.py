@@ -19,7 +19,7 @@ from matensemble.chore import Chore, chore_id_order
 from matensemble.errors import ChoreFailedError, FormatError
 from matensemble.foreign_json import read_foreign_json
 from matensemble.model import ChoreState, ChoreType, ExecResult, Reason
-from matensemble.status import JournalRecord, RecordKind, decode_journal_line
+from matensemble.records import JournalRecord, RecordKind, decode_journal_line
 from matensemble.workdir import RunDir
 from matensemble.workflow import Workflow
 

@@ -1,24 +1,7 @@
-"""Shapes of `status.json` and of the records of `journal.jsonl`: encode, decode, validate.
+"""Shape of `status.json`: encode, decode, validate.
 
-Owns the formats, not when they are written: that is the runtime's. Read by the command line and
-the dashboard, which never load a pickle.
-
-A journal line is one JSON object, written by hand because a generic encoder costs three times as
-much. Its keys are short because a run may have a million chores:
-
-===== ==========================================================================================
-key   meaning
-===== ==========================================================================================
-``s`` sequence number in this journal, from 1, without gaps
-``e`` epoch of the owner, from 1
-``t`` wall-clock time, seconds since the Unix epoch, for display only
-``m`` seconds since the driver started, by its monotonic clock, for durations within one epoch
-``k`` kind, a `RecordKind`
-``c`` chore id, where the record is about one
-``n`` attempt, where the record is about one; left out for the first
-…     further fields by kind (docs/reference/files)
-``z`` CRC-32 of the line up to the comma before this key, eight hexadecimal digits; always last
-===== ==========================================================================================
+Owns the format, not when it is written: that is the runtime's. Read by the command line and the
+dashboard, which never load a pickle.
 """
 
 from __future__ import annotations
@@ -26,129 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
-from json.encoder import encode_basestring_ascii
 from pathlib import Path
-from typing import Any, NamedTuple
-from zlib import crc32
+from typing import Any
 
 from matensemble.errors import FormatError
 from matensemble.model import RunState
 
 STATUS_FORMAT = 1
-JOURNAL_FORMAT = 1
 MAX_ROOT_FAILURES = 20
-
-
-class RecordKind(StrEnum):
-    """Kinds of journal records."""
-
-    RUN_STARTED = "run_started"
-    """First record: ``format, run, executor, nodes`` (name, cores, GPUs), ``host, pid``."""
-    CHORE_ADDED = "chore_added"
-    """A chore joined the live graph: ``header`` (as in `workflow.jsonl`), ``parent``."""
-    SUBMIT_INTENT = "intent"
-    """The chore is about to be handed to the executor."""
-    SUBMITTED = "submitted"
-    """The executor took it: ``j`` (job id)."""
-    STARTED = "started"
-    """Its processes run: ``h`` (host, where it is known)."""
-    COMPLETED = "completed"
-    """It ended well: ``x`` (exit code, where it is not 0)."""
-    FAILED = "failed"
-    """It ended badly: ``r`` (reason), ``x``, ``d`` (one line of detail)."""
-    CANCELLED = "cancelled"
-    """It was stopped on request: ``r``, ``x``, ``d``."""
-    SKIPPED = "skipped"
-    """A dependency failed: ``u`` (the root)."""
-    REQUEUED = "requeued"
-    """Its attempt was ended by an interruption; it will run again: ``d``."""
-    RUN_STATE = "run_state"
-    """The run changed state: ``state, d``."""
-
-
-_KIND_TEXT = {kind: kind.value for kind in RecordKind}
-_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
-
-
-class JournalRecord(NamedTuple):
-    """One decoded line of the journal."""
-
-    sequence: int
-    epoch: int
-    wall: float
-    monotonic: float
-    kind: str
-    chore_id: str | None
-    attempt: int
-    """Attempt, from 1; 1 also where the record is about none."""
-    fields: Mapping[str, Any]
-
-
-def journal_stamp(epoch: int, wall: float, monotonic: float) -> str:
-    """Return the part of a line that records written in one piece share."""
-    return f'"e":{epoch},"t":{wall:.2f},"m":{monotonic:.4f}'
-
-
-def encode_journal_record(
-    sequence: int,
-    stamp: str,
-    kind: RecordKind,
-    chore_id: str | None = None,
-    attempt: int = 1,
-    fields: Mapping[str, Any] | None = None,
-) -> bytes:
-    """Return one journal line with its checksum and newline.
-
-    Parameters
-    ----------
-    sequence
-        From 1, without gaps.
-    stamp
-        As `journal_stamp` returned it.
-    kind, chore_id, attempt, fields
-        What happened. Chore ids are slugs and need no escaping.
-    """
-    line = f'{{"s":{sequence},{stamp},"k":"{_KIND_TEXT[kind]}"'
-    if chore_id is not None:
-        line += f',"c":"{chore_id}"'
-    if attempt > 1:
-        line += f',"n":{attempt}'
-    for key, value in fields.items() if fields else ():
-        # Nearly all fields are text, for which the encoder itself costs three times as much.
-        text = encode_basestring_ascii(value) if type(value) is str else _encode(value)
-        line += f',"{key}":{text}'
-    data = line.encode("ascii")
-    return b'%b,"z":"%08x"}\n' % (data, crc32(data))
-
-
-def decode_journal_line(line: bytes, path: str = "journal.jsonl") -> JournalRecord:
-    """Return the record of one line, with or without its newline.
-
-    Raises
-    ------
-    FormatError
-        If the line is torn, its checksum does not match, or it is no record.
-    """
-    line = line.rstrip(b"\n")
-    body, mark, tail = line.rpartition(b',"z":"')
-    if not mark or not tail.endswith(b'"}') or tail[:-2] != b"%08x" % crc32(body):
-        raise FormatError(path, f"a journal line is damaged: {line[:80]!r}")
-    try:
-        data = json.loads(line)
-        data.pop("z")
-        return JournalRecord(
-            data.pop("s"),
-            data.pop("e"),
-            data.pop("t"),
-            data.pop("m"),
-            data.pop("k"),
-            data.pop("c", None),
-            data.pop("n", 1),
-            data,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FormatError(path, f"a journal line is no record ({error!r})") from error
 
 
 @dataclass(frozen=True, slots=True)

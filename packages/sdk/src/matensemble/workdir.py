@@ -20,6 +20,7 @@ JOURNAL = "journal.jsonl"
 OWNER = "owner.json"
 DASHBOARD = "dashboard.url"
 CONTROL = "control"
+KEYS = "workflow.keys"
 OUT = "out"
 REGISTRY = "out/registry"
 
@@ -108,6 +109,19 @@ class RunDir:
         """Who drives this run."""
         return self.root / OWNER
 
+    def journal_of(self, epoch: int) -> Path:
+        """Return the journal of an epoch that a takeover has ended."""
+        return self.root / f"journal-{epoch}.jsonl"
+
+    def claim_path(self, epoch: int) -> Path:
+        """Return the file by which a takeover claimed an epoch, from 2."""
+        return self.root / f"owner-{epoch}.json"
+
+    @property
+    def keys_path(self) -> Path:
+        """Content keys of the saved chores, where the pipeline asked for them."""
+        return self.root / KEYS
+
     @property
     def dashboard_path(self) -> Path:
         """Link to the dashboard of the run while it is alive, with its token."""
@@ -131,6 +145,10 @@ class RunDir:
     def chore_dir(self, chore_id: str) -> Path:
         """Return the directory of a chore."""
         return self.root / OUT / chore_id
+
+    def attempt_dir(self, chore_id: str, attempt: int) -> Path:
+        """Return where the files of an earlier attempt are kept."""
+        return self.root / OUT / chore_id / ATTEMPTS / str(attempt)
 
     def chore_file(self, chore_id: str, name: str) -> Path:
         """Return a file of a chore, by one of the names declared in this module."""

@@ -25,6 +25,7 @@ from typing import NamedTuple, Protocol
 from matensemble.chore import Chore, ChoreSpec
 from matensemble.errors import FormatError, RunFailedError, RunInterruptedError
 from matensemble.model import ChoreState, OutputReference, Reason, RunState
+from matensemble.records import RecordKind
 from matensemble.results import Results
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.executors.base import Executor, ExecutorLost, JobEnded
@@ -48,7 +49,6 @@ from matensemble.runtime.scheduler.states import LIVE, Phase
 from matensemble.runtime.settlement import settle
 from matensemble.runtime.spawner import Addition, Spawner
 from matensemble.runtime.view import View
-from matensemble.status import RecordKind
 from matensemble.workflow import Workflow
 
 SYNC_INTERVAL_SECONDS = 1.0

@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from matensemble.records import encode_journal_record, journal_stamp
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.scheduler.instructions import Record
-from matensemble.status import encode_journal_record, journal_stamp
 from matensemble.workdir import FILE_MODE
 
 

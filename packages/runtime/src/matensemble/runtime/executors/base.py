@@ -7,15 +7,17 @@ implementation to the obligations written here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from matensemble.model import Reason
+from matensemble.model import Reason, Resources
 from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.scheduler.events import (
+    AttemptLost,
     ChorePlaced,
     ChoreStarted,
     ChoreSubmitted,
+    NodesChanged,
     ResourcesFreed,
 )
 from matensemble.runtime.scheduler.resources import Allocation
@@ -48,8 +50,28 @@ class ExecutorLost(NamedTuple):
     problem: str
 
 
+class Orphan(NamedTuple):
+    """An attempt that an earlier driver handed to an executor, or was about to."""
+
+    chore_id: str
+    attempt: int
+    jobid: str | None
+    """As `ChoreSubmitted` told it; None where the driver died between intent and answer."""
+    host: str
+    """Where it ran, as `ChoreStarted` told it; empty where that is not known."""
+    resources: Resources
+    """What it had asked for."""
+
+
 ExecutorEvent = (
-    ChoreSubmitted | ChorePlaced | ChoreStarted | JobEnded | ResourcesFreed | ExecutorLost
+    ChoreSubmitted
+    | ChorePlaced
+    | ChoreStarted
+    | JobEnded
+    | ResourcesFreed
+    | AttemptLost
+    | NodesChanged
+    | ExecutorLost
 )
 Post = Callable[[ExecutorEvent], None]
 
@@ -71,8 +93,18 @@ class Executor(Protocol):
     def look_ahead(self) -> int:
         """How many chores beyond what fits may queue at the executor, to hide its latency."""
 
-    def open(self, post: Post) -> Allocation:
+    def open(self, post: Post, orphans: Sequence[Orphan] = ()) -> Allocation:
         """Connect, and return the nodes that chores may use.
+
+        Parameters
+        ----------
+        post
+            Where events go, from now on and from any thread.
+        orphans
+            Attempts of an earlier driver. For each, before or after this call returns, an executor
+            that knows it posts what it posts for a submission (what happened already, at once);
+            one that does not makes sure that none of its processes is alive and posts
+            `AttemptLost`, once and nothing else.
 
         Raises
         ------
@@ -96,8 +128,25 @@ class Executor(Protocol):
     def cancel(self, chore_id: str, attempt: int) -> None:
         """End an attempt as above, `JobEnded` with `Reason.CANCELLED`; unknown ones are ignored."""
 
-    def close(self) -> None:
+    def signal(self, chore_id: str, attempt: int, number: int) -> None:
+        """Send a signal to every process of an attempt; unknown ones are ignored."""
+
+    def extend(self, chore_id: str, attempt: int, duration: float) -> None:
+        """Let an attempt run for `duration` seconds from its start; unknown ones are ignored."""
+
+    def time_left(self) -> float | None:
+        """Return the seconds until the allocation ends, None where no end is known.
+
+        Called once, after `open`; the driver counts from there by its monotonic clock.
+        """
+
+    def close(self, *, abandon: bool = False) -> None:
         """End whatever still runs and release everything; may be called twice.
 
         Afterwards no process that this executor started is alive, and nothing is posted.
+
+        Parameters
+        ----------
+        abandon
+            Leave what runs to whoever drives the run now, where it can live without this process.
         """

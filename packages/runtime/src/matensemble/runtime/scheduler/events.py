@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from matensemble.chore import Chore
 from matensemble.model import Reason
+from matensemble.replay import Standing
 from matensemble.runtime.scheduler.resources import Allocation, Placement
 
 
@@ -37,8 +38,18 @@ class SpecRejected(NamedTuple):
     reason: Reason = Reason.INVALID_SPEC
 
 
+class ChoreRestored(NamedTuple):
+    """A chore of an earlier driver is known again, with where it stood by the journal."""
+
+    chore: Chore
+    standing: Standing
+
+
 class StartsConsidered(NamedTuple):
     """Now is a moment to start what is ready and fits."""
+
+    time_left: float | None = None
+    """Seconds for which something that starts now can run; None: no limit is known."""
 
 
 class ChoreSubmitted(NamedTuple):
@@ -74,6 +85,42 @@ class ChoreFinished(NamedTuple):
     """None: it completed."""
     exit_code: int | None = None
     detail: str = ""
+    error_type: str = ""
+    """Name of the exception type of a Python chore, empty where there was none."""
+    culprit: str | None = None
+    """A chore upstream whose result is gone or damaged, where that is why it failed."""
+
+
+class AttemptLost(NamedTuple):
+    """Nothing is known of an attempt and nothing of it runs: it is to be made again, uncharged."""
+
+    chore_id: str
+    attempt: int
+    detail: str = ""
+
+
+class DelayOver(NamedTuple):
+    """The wait before another attempt is over."""
+
+    chore_id: str
+    attempt: int
+    """The attempt that had failed."""
+
+
+class LimitExceeded(NamedTuple):
+    """A running attempt went beyond one of its limits, and is to be ended for it."""
+
+    chore_id: str
+    attempt: int
+    reason: Reason
+    detail: str = ""
+
+
+class NodesChanged(NamedTuple):
+    """Nodes of the allocation were lost, or came back; indices into `Allocation.nodes`."""
+
+    lost: frozenset[int] = frozenset()
+    back: frozenset[int] = frozenset()
 
 
 class ResourcesFreed(NamedTuple):
@@ -95,6 +142,35 @@ class InterruptRequested(NamedTuple):
     cause: str
 
 
+class DrainRequested(NamedTuple):
+    """The allocation ends soon: nothing starts any more, what runs goes on as long as it can."""
+
+    cause: str
+    signal: int | None = None
+    """Number of the signal by which what runs is told; None sends none."""
+
+
+class RetryRequested(NamedTuple):
+    """Chores that ended without a result are to run again, with what was skipped because of them."""
+
+    chore_ids: tuple[str, ...]
+
+
+class PriorityChanged(NamedTuple):
+    """Chores that have not started change their place in the order."""
+
+    chore_ids: tuple[str, ...]
+    nice: int
+
+
+class DurationExtended(NamedTuple):
+    """A chore may run longer: its live attempt, and those to come."""
+
+    chore_id: str
+    seconds: float
+    """Added to its `duration`."""
+
+
 class PauseRequested(NamedTuple):
     """Nothing more is to be started until further notice; what runs goes on."""
 
@@ -106,14 +182,23 @@ class ResumeRequested(NamedTuple):
 Event = (
     AllocationLearned
     | ChoreAdded
+    | ChoreRestored
     | SpecRejected
     | StartsConsidered
     | ChoreSubmitted
     | ChorePlaced
     | ChoreStarted
     | ChoreFinished
+    | AttemptLost
+    | DelayOver
+    | LimitExceeded
+    | NodesChanged
     | ResourcesFreed
     | CancelRequested
+    | RetryRequested
+    | PriorityChanged
+    | DurationExtended
+    | DrainRequested
     | InterruptRequested
     | PauseRequested
     | ResumeRequested

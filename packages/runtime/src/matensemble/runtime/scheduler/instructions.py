@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from matensemble.chore import Chore
+from matensemble.records import RecordKind
 from matensemble.runtime.scheduler.resources import Placement
-from matensemble.status import RecordKind
 
 
 class Record(NamedTuple):
@@ -37,4 +37,29 @@ class Cancel(NamedTuple):
     attempt: int
 
 
-Instruction = Record | Submit | Cancel
+class Delay(NamedTuple):
+    """Post `DelayOver` for this attempt after a while."""
+
+    chore_id: str
+    attempt: int
+    seconds: float
+
+
+class Extend(NamedTuple):
+    """Let this attempt run longer than its duration."""
+
+    chore_id: str
+    attempt: int
+    duration: float
+    """Seconds from its start, in all."""
+
+
+class Signal(NamedTuple):
+    """Send a signal to the processes of this attempt."""
+
+    chore_id: str
+    attempt: int
+    number: int
+
+
+Instruction = Record | Submit | Cancel | Delay | Extend | Signal

@@ -17,6 +17,7 @@ from typing import Any
 
 from matensemble.chore import Chore
 from matensemble.model import ChoreState, Reason
+from matensemble.records import RecordKind
 from matensemble.runtime.scheduler import events as ev
 from matensemble.runtime.scheduler.entry import Entry, Group, Transition
 from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit
@@ -38,7 +39,7 @@ from matensemble.runtime.scheduler.states import (
     Phase,
 )
 from matensemble.runtime.scheduler.story import Story, tell_story
-from matensemble.status import MAX_ROOT_FAILURES, Counts, RecordKind, RootFailure
+from matensemble.status import MAX_ROOT_FAILURES, Counts, RootFailure
 
 HISTORY_LENGTH = 1000
 

@@ -1,0 +1,264 @@
+"""What is to happen when a chore does not go well: retries, limits, and what a failure means.
+
+Owns these values and their form in a chore's header. Every value is immutable and validated when it
+is made. Decisions are taken elsewhere: by the scheduler core (retries, consequences) and by the
+runtime's watchdog (limits).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from matensemble.errors import InvalidOptionError
+from matensemble.model import Reason, parse_duration
+
+MAX_RETRIES = 1000
+GROWING = ("num_tasks", "cores_per_task", "gpus_per_task", "num_nodes", "duration")
+"""Fields of `Resources` that can change from one attempt to the next."""
+NEVER_RETRIED = frozenset(
+    {
+        Reason.INVALID_SPEC,
+        Reason.EXCEEDS_ALLOCATION,
+        Reason.DEPENDENCY_FAILED,
+        Reason.CANCELLED,
+    }
+)
+"""Reasons that another attempt cannot change."""
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kKMGT]?)(i?)B?\s*")
+_PREFIXES = ("", "K", "M", "G", "T")
+_NOTHING: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+
+
+class OnFailure(StrEnum):
+    """What the failure of a chore means for the rest of the run."""
+
+    CONTINUE = "continue"
+    """Its dependents are skipped; independent branches go on."""
+    ABORT = "abort"
+    """The run stops: what runs is cancelled, nothing more starts."""
+    IGNORE = "ignore"
+    """Its dependents run, and receive the `ChoreFailedError` as its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a chore that failed is tried again, after how long, and with what.
+
+    Interruptions, lost drivers and infrastructure failures (`node_failure`, a full disk) are not
+    counted here: they have budgets of their own.
+
+    Raises
+    ------
+    InvalidOptionError
+        If a value is impossible.
+    """
+
+    limit: int = 1
+    """Further attempts after the first, 0 to 1000."""
+    on: tuple[str | int, ...] = ()
+    """What is tried again: reason codes (``"out_of_memory"``), exit codes (``137``, ``-9`` for a
+    signal), names of exception types (``"ConvergenceError"``). Empty: every failure, except those
+    that another attempt cannot change (`NEVER_RETRIED`)."""
+    delay: float = 0.0
+    """Seconds (or text like ``"30s"``) before the second attempt; 0 does not wait."""
+    factor: float = 2.0
+    """Each further wait is so many times the one before, 1 to 10."""
+    max_delay: float = 3600.0
+    """No wait is longer than so many seconds."""
+    grow: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _NOTHING)
+    """Reason code → resource → factor of at least 1 by which the next attempt asks for more:
+    ``{"out_of_memory": {"cores_per_task": 2}, "duration_exceeded": {"duration": 1.5}}``."""
+
+    def __post_init__(self) -> None:
+        if not _is_integer(self.limit) or not 0 <= self.limit <= MAX_RETRIES:
+            raise InvalidOptionError("retries", self.limit, f"an integer from 0 to {MAX_RETRIES}")
+        on = (self.on,) if isinstance(self.on, (str, int)) else tuple(self.on)
+        if not all(_is_integer(item) or (isinstance(item, str) and item) for item in on):
+            raise InvalidOptionError("on", self.on, "reason codes, exit codes or exception types")
+        object.__setattr__(self, "on", on)
+        for name in ("delay", "max_delay"):
+            value = getattr(self, name)
+            seconds = 0.0 if value == 0 else parse_duration(value, name)
+            object.__setattr__(self, name, seconds)
+        if (
+            isinstance(self.factor, bool)
+            or not isinstance(self.factor, (int, float))
+            or not (1 <= self.factor <= 10)
+        ):
+            raise InvalidOptionError("factor", self.factor, "a number from 1 to 10")
+        object.__setattr__(self, "grow", _check_grow(self.grow))
+
+    def __hash__(self) -> int:
+        grow = tuple((k, tuple(sorted(v.items()))) for k, v in sorted(self.grow.items()))
+        return hash((self.limit, self.on, self.delay, self.factor, self.max_delay, grow))
+
+    def covers(self, reason: Reason, exit_code: int | None, error_type: str = "") -> bool:
+        """Return whether a failure of this kind is tried again.
+
+        Parameters
+        ----------
+        reason
+            Its reason code.
+        exit_code
+            Of its processes; None where none ended.
+        error_type
+            Name of the exception type of a Python chore, empty where there was none.
+        """
+        if reason in NEVER_RETRIED:
+            return False
+        if not self.on:
+            return True
+        return reason.value in self.on or exit_code in self.on or (error_type in self.on)
+
+    def wait_before(self, attempt: int) -> float:
+        """Return the seconds to wait before a retry, the first one being number 1."""
+        if not self.delay:
+            return 0.0
+        # The exponent is bounded where the wait is: a thousand retries must not overflow.
+        return min(self.max_delay, self.delay * self.factor ** min(attempt - 1, 300))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what differs from the defaults, and always the limit."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data["grow"] = {reason: dict(factors) for reason, factors in self.grow.items()}
+        default = Retry()
+        return {
+            name: value
+            for name, value in data.items()
+            if name == "limit" or value != (getattr(default, name) or type(value)())
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Retry:
+        """Return the policy of `to_json`; unknown keys of later versions are ignored."""
+        return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+
+
+def _check_grow(grow: object) -> Mapping[str, Mapping[str, float]]:
+    expected = (
+        "reason code → resource → factor of at least 1, such as "
+        '{"out_of_memory": {"cores_per_task": 2}}'
+    )
+    if not isinstance(grow, Mapping):
+        raise InvalidOptionError("grow", grow, expected)
+    for reason, factors in grow.items():
+        if reason not in list(Reason) or not isinstance(factors, Mapping):
+            raise InvalidOptionError("grow", grow, expected)
+        for name, factor in factors.items():
+            is_number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+            if name not in GROWING or not is_number or not 1 <= factor < float("inf"):
+                raise InvalidOptionError("grow", grow, expected)
+    return MappingProxyType({str(reason): dict(factors) for reason, factors in grow.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class ChorePolicy:
+    """What is to happen when a chore does not go well.
+
+    Raises
+    ------
+    InvalidOptionError
+        If a value is impossible.
+    """
+
+    retry: Retry | None = None
+    """When it is tried again; None never tries again. A number stands for ``Retry(number)``."""
+    idle_timeout: float | None = None
+    """Seconds (or text like ``"10m"``) without output on stdout or stderr after which it is ended
+    with `idle_timeout`; None is no limit."""
+    max_output: int | None = None
+    """Bytes (or text like ``"100MB"``) of stdout and stderr together after which it is ended with
+    `output_exceeded`; None is no limit."""
+    on_failure: OnFailure = OnFailure.CONTINUE
+    """What its failure means for the rest of the run."""
+    durable: bool = False
+    """Whether its result is brought to the disk (fsync) before it counts: for results that are
+    expensive enough to survive the loss of a node in the very second of their commit."""
+    version: str = ""
+    """Part of its content key: change it where the function's code says nothing of a change."""
+
+    def __post_init__(self) -> None:
+        if self.retry is not None and not isinstance(self.retry, Retry):
+            object.__setattr__(self, "retry", Retry(self.retry))
+        if self.retry is not None and self.retry.limit == 0:
+            object.__setattr__(self, "retry", None)
+        if self.idle_timeout is not None:
+            seconds = parse_duration(self.idle_timeout, "idle_timeout")
+            object.__setattr__(self, "idle_timeout", seconds)
+        if self.max_output is not None:
+            object.__setattr__(self, "max_output", parse_size(self.max_output, "max_output"))
+        if self.on_failure not in list(OnFailure):
+            raise InvalidOptionError(
+                "on_failure", self.on_failure, " or ".join(repr(str(o)) for o in OnFailure)
+            )
+        object.__setattr__(self, "on_failure", OnFailure(self.on_failure))
+        if not isinstance(self.durable, bool):
+            raise InvalidOptionError("durable", self.durable, "True or False")
+        if not isinstance(self.version, str):
+            raise InvalidOptionError("version", self.version, "text")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what differs from the defaults."""
+        data: dict[str, Any] = {
+            name: value
+            for name, default in _DEFAULTS
+            if name != "retry" and (value := getattr(self, name)) != default
+        }
+        if self.retry is not None:
+            data["retry"] = self.retry.to_json()
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ChorePolicy:
+        """Return the policy of `to_json`; unknown keys of later versions are ignored."""
+        known = {name: data[name] for name, _ in _DEFAULTS if name in data}
+        if known.get("retry") is not None:
+            known["retry"] = Retry.from_json(known["retry"])
+        return cls(**known)
+
+
+_DEFAULTS = tuple((f.name, f.default) for f in fields(ChorePolicy))
+DEFAULT_POLICY = ChorePolicy()
+"""What chores have that ask for nothing; one object, because a run has a million of them."""
+
+
+def parse_size(value: int | str, option: str) -> int:
+    """Return a number of bytes.
+
+    Parameters
+    ----------
+    value
+        Bytes as an integer, or text with a unit: ``"10kB"``, ``"100MB"`` (powers of 1000),
+        ``"1GiB"`` (powers of 1024).
+    option
+        What to call it in an error.
+
+    Raises
+    ------
+    InvalidOptionError
+        If it is no size, or less than 1 byte.
+    """
+    expected = "a number of bytes above 0, or text like '100MB' (kB, MB, GB, TB; KiB, MiB …)"
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value)
+        if match is None:
+            raise InvalidOptionError(option, value, expected)
+        base = 1024 if match[3] else 1000
+        size = int(float(match[1]) * base ** _PREFIXES.index(match[2].upper()))
+    elif _is_integer(value):
+        size = value
+    else:
+        raise InvalidOptionError(option, value, expected)
+    if size < 1:
+        raise InvalidOptionError(option, value, expected)
+    return size
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
