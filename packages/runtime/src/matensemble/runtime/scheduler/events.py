@@ -151,7 +151,7 @@ class DrainRequested(NamedTuple):
 
 
 class RetryRequested(NamedTuple):
-    """Chores that ended without a result are to run again, with what was skipped because of them."""
+    """Chores without a result are to run again, with what was skipped because of them."""
 
     chore_ids: tuple[str, ...]
 
