@@ -88,6 +88,7 @@ def test_publications_are_throttled_and_a_heartbeat_remains(tmp_path, clock, sta
     clock.advance(HEARTBEAT_SECONDS)
     recorder.publish(state, RunState.RUNNING, 2)
     assert len(seen) == 3
+    assert [status.beat for status in seen] == [1, 2, 3]  # that one is alive, whatever happened
 
 
 def test_lines_in_the_log_are_apart_by_the_delay(tmp_path, clock, state, caplog):

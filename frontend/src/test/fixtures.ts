@@ -19,6 +19,7 @@ export function makeStatus(parts: Partial<RunStatus> = {}): RunStatus {
     state: "running",
     sequence: 4000,
     epoch: 1,
+    beat: 40,
     counts: makeCounts({ pending: 480, running: 20, completed: 490, failed: 10 }),
     groups: {
       relax: makeCounts({ pending: 380, running: 20, completed: 490, failed: 5 }),

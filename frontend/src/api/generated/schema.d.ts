@@ -135,6 +135,11 @@ export interface components {
              * @default 1
              */
             epoch: number;
+            /**
+             * Beat
+             * @default 0
+             */
+            beat: number;
             counts: components["schemas"]["CountsResponse"];
             /** Groups */
             groups: {

@@ -59,6 +59,9 @@ class RunStatus:
     """Number of the journal record it reflects; grows within an epoch."""
     epoch: int = 1
     """Epoch of the owner that wrote it."""
+    beat: int = 0
+    """Number of the publication, from 1 in each epoch: a driver is alive while this moves. No clock
+    is compared, so that hosts whose clocks differ agree."""
     counts: Counts = field(default_factory=Counts)
     """In all."""
     groups: Mapping[str, Counts] = field(default_factory=dict)

@@ -46,6 +46,7 @@ class RunStatusResponse(_StatusPart):
     state: RunState
     sequence: NonNegativeInt = 0
     epoch: NonNegativeInt = 1
+    beat: NonNegativeInt = 0
     counts: CountsResponse
     groups: dict[str, CountsResponse]
     executor: str = ""

@@ -69,6 +69,7 @@ class Recorder:
         self._listeners = listeners
         self._next_publication = self._next_line = self._next_heartbeat = clock.monotonic()
         self._published = -1
+        self._beat = 0
         self._logged = Counts()
         self._rate = 0.0
         self._rated_at = clock.monotonic()
@@ -102,6 +103,7 @@ class Recorder:
                 return
         self._published = sequence
         self._next_heartbeat = now + HEARTBEAT_SECONDS
+        self._beat += 1
         status = self._status(state, run_state, sequence, detail, now)
         wire.write_atomic(
             self._run.status_path, json.dumps(status.to_json(), separators=(",", ":")).encode()
@@ -120,6 +122,7 @@ class Recorder:
             self._template,
             state=run_state,
             sequence=sequence,
+            beat=self._beat,
             counts=counts,
             groups=state.counts_by_group(),
             num_nodes=len(ledger.allocation.nodes),
