@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from matensemble.errors import InvalidOptionError
 from matensemble.model import Reason, parse_duration
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 MAX_RETRIES = 1000
 GROWING = ("num_tasks", "cores_per_task", "gpus_per_task", "num_nodes", "duration")
@@ -30,9 +32,9 @@ NEVER_RETRIED = frozenset(
 )
 """Reasons that another attempt cannot change."""
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kKMGT]?)(i?)B?\s*")
+_SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d*)?|\.\d+)\s*(?:([kKMGT])(i)?)?B?\s*")
 _PREFIXES = ("", "K", "M", "G", "T")
-_NOTHING: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+_CODE_LIKE = re.compile(r"[a-z]+(_[a-z]+)+")
 
 
 class OnFailure(StrEnum):
@@ -63,25 +65,22 @@ class Retry:
     """Further attempts after the first, 0 to 1000."""
     on: tuple[str | int, ...] = ()
     """What is tried again: reason codes (``"out_of_memory"``), exit codes (``137``, ``-9`` for a
-    signal), names of exception types (``"ConvergenceError"``). Empty: every failure, except those
-    that another attempt cannot change (`NEVER_RETRIED`)."""
+    signal), names of exception types (``"ConvergenceError"``; exactly these, not their subclasses).
+    Empty: every failure, except those that another attempt cannot change (`NEVER_RETRIED`)."""
     delay: float = 0.0
     """Seconds (or text like ``"30s"``) before the second attempt; 0 does not wait."""
     factor: float = 2.0
     """Each further wait is so many times the one before, 1 to 10."""
     max_delay: float = 3600.0
     """No wait is longer than so many seconds."""
-    grow: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _NOTHING)
+    grow: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Reason code → resource → factor of at least 1 by which the next attempt asks for more:
     ``{"out_of_memory": {"cores_per_task": 2}, "duration_exceeded": {"duration": 1.5}}``."""
 
     def __post_init__(self) -> None:
         if not _is_integer(self.limit) or not 0 <= self.limit <= MAX_RETRIES:
             raise InvalidOptionError("retries", self.limit, f"an integer from 0 to {MAX_RETRIES}")
-        on = (self.on,) if isinstance(self.on, (str, int)) else tuple(self.on)
-        if not all(_is_integer(item) or (isinstance(item, str) and item) for item in on):
-            raise InvalidOptionError("on", self.on, "reason codes, exit codes or exception types")
-        object.__setattr__(self, "on", on)
+        object.__setattr__(self, "on", _check_on(self.on))
         for name in ("delay", "max_delay"):
             value = getattr(self, name)
             seconds = 0.0 if value == 0 else parse_duration(value, name)
@@ -108,13 +107,14 @@ class Retry:
         exit_code
             Of its processes; None where none ended.
         error_type
-            Name of the exception type of a Python chore, empty where there was none.
+            Qualified name of the exception type of a Python chore, empty where there was none.
         """
         if reason in NEVER_RETRIED:
             return False
         if not self.on:
             return True
-        return reason.value in self.on or exit_code in self.on or (error_type in self.on)
+        name = error_type.rpartition(".")[2]  # it may be defined inside a function or a class
+        return not {reason.value, exit_code, name}.isdisjoint(self.on)
 
     def wait_before(self, attempt: int) -> float:
         """Return the seconds to wait before a retry, the first one being number 1."""
@@ -125,19 +125,42 @@ class Retry:
 
     def to_json(self) -> dict[str, Any]:
         """Return what differs from the defaults, and always the limit."""
-        data = {f.name: getattr(self, f.name) for f in fields(self)}
-        data["grow"] = {reason: dict(factors) for reason, factors in self.grow.items()}
-        default = Retry()
         return {
             name: value
-            for name, value in data.items()
-            if name == "limit" or value != (getattr(default, name) or type(value)())
+            for name, default in _RETRY_DEFAULTS
+            if (value := getattr(self, name)) != default or name == "limit"
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Retry:
         """Return the policy of `to_json`; unknown keys of later versions are ignored."""
         return cls(**{f.name: data[f.name] for f in fields(cls) if f.name in data})
+
+
+_RETRY_DEFAULTS = tuple((f.name, {} if f.name == "grow" else f.default) for f in fields(Retry))
+
+
+def _check_on(on: Any) -> tuple[str | int, ...]:
+    """Return what is tried again, each once.
+
+    A misspelt reason code would never match, and nobody would notice: so what looks like a code
+    must be one.
+    """
+    items = (on,) if isinstance(on, (str, int)) else on
+    codes = ", ".join(sorted(set(Reason) - NEVER_RETRIED))
+    expected = f"reason codes ({codes}), exit codes, or names of exception types"
+    if not isinstance(items, (list, tuple, set, frozenset)):
+        raise InvalidOptionError("on", on, expected)
+    for item in items:
+        if _is_integer(item):
+            is_known = -64 <= item <= 255
+        elif isinstance(item, str) and (item in list(Reason) or _CODE_LIKE.fullmatch(item)):
+            is_known = item in set(Reason) - NEVER_RETRIED
+        else:
+            is_known = isinstance(item, str) and item.isidentifier()
+        if not is_known:
+            raise InvalidOptionError("on", on, expected)
+    return tuple(dict.fromkeys(str(i) if isinstance(i, str) else i for i in items))
 
 
 def _check_grow(grow: object) -> Mapping[str, Mapping[str, float]]:
@@ -154,7 +177,7 @@ def _check_grow(grow: object) -> Mapping[str, Mapping[str, float]]:
             is_number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
             if name not in GROWING or not is_number or not 1 <= factor < float("inf"):
                 raise InvalidOptionError("grow", grow, expected)
-    return MappingProxyType({str(reason): dict(factors) for reason, factors in grow.items()})
+    return {str(reason): dict(factors) for reason, factors in grow.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +251,41 @@ DEFAULT_POLICY = ChorePolicy()
 """What chores have that ask for nothing; one object, because a run has a million of them."""
 
 
+class PolicyKeywords(TypedDict, total=False):
+    """The fields of `ChorePolicy`, where they can be given as keywords."""
+
+    retries: int | Retry | None
+    idle_timeout: float | str | None
+    max_output: int | str | None
+    on_failure: OnFailure | Literal["continue", "abort", "ignore"]
+    durable: bool
+    version: str
+
+
+def make_policy(
+    base: ChorePolicy = DEFAULT_POLICY, /, **keywords: Unpack[PolicyKeywords]
+) -> ChorePolicy:
+    """Return a policy with what was given as keywords laid over it.
+
+    Raises
+    ------
+    InvalidOptionError
+        If a value is impossible.
+    TypeError
+        If there is no such keyword.
+    """
+    if not keywords:
+        return base
+    changes: dict[str, Any] = dict(keywords)
+    for name in changes:
+        if name not in PolicyKeywords.__optional_keys__:
+            raise TypeError(f"got an unexpected keyword argument {name!r}")
+    if "retries" in changes:
+        changes["retry"] = changes.pop("retries")
+    changed = replace(base, **changes)
+    return DEFAULT_POLICY if changed == DEFAULT_POLICY else changed
+
+
 def parse_size(value: int | str, option: str) -> int:
     """Return a number of bytes.
 
@@ -250,7 +308,7 @@ def parse_size(value: int | str, option: str) -> int:
         if match is None:
             raise InvalidOptionError(option, value, expected)
         base = 1024 if match[3] else 1000
-        size = int(float(match[1]) * base ** _PREFIXES.index(match[2].upper()))
+        size = int(float(match[1]) * base ** _PREFIXES.index((match[2] or "").upper()))
     elif _is_integer(value):
         size = value
     else:
