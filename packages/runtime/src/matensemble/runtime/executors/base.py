@@ -8,6 +8,7 @@ implementation to the obligations written here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from matensemble.model import Reason, Resources
@@ -61,6 +62,8 @@ class Orphan(NamedTuple):
     """Where it ran, as `ChoreStarted` told it; empty where that is not known."""
     resources: Resources
     """What it had asked for."""
+    run_dir: Path
+    """Absolute path of its run, which its processes know as ``MATENSEMBLE_RUN_DIR``."""
 
 
 ExecutorEvent = (
