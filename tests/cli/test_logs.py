@@ -89,7 +89,7 @@ def test_a_chore_is_found_by_what_fits_it_only(saved: RunDir, text: str) -> None
 
 def test_a_chore_that_a_strategy_added_is_found(saved: RunDir, journal: Journal) -> None:
     header = {"id": "chore-extra-0004", "name": "extra", "kind": "executable", "command": ["a"]}
-    journal.write(RecordKind.CHORE_ADDED, "chore-extra-0004", {"header": header})
+    journal.write(RecordKind.CHORE_ADDED, "chore-extra-0004", {"header": header, "parent": FIT})
     print_to(saved, "chore-extra-0004", "stdout", b"more\n")
     assert call(saved.root, "extra").stdout == "more\n"
 
@@ -165,7 +165,7 @@ def test_a_record_of_nonsense_is_named(saved: RunDir, journal: Journal) -> None:
     result = call(saved.root, FIT)
     assert result.exit_code != 0
     assert "journal.jsonl" in result.stderr
-    assert "is damaged" in result.stderr
+    assert "record 2 of epoch 1 is no run_state" in result.stderr
     assert not isinstance(result.exception, ValueError)
 
 

@@ -177,7 +177,11 @@ HISTORY = [
     (RecordKind.FAILED, "chore-a-0003", {"r": "nonzero_exit", "x": 2, "d": "oops"}),
     (RecordKind.COMPLETED, "chore-lmp-0004", {"x": 3}),
     (RecordKind.SKIPPED, "chore-a-0005", {"u": "chore-a-0003"}),
-    (RecordKind.CHORE_ADDED, None, {"header": python(6).to_header(), "parent": "chore-a-0001"}),
+    (
+        RecordKind.CHORE_ADDED,
+        "chore-a-0006",
+        {"header": python(6).to_header(), "parent": "chore-a-0001"},
+    ),
     (RecordKind.CANCELLED, "chore-a-0006", None),
 ]
 
@@ -213,8 +217,8 @@ def test_reading_at_every_prefix_of_the_journal(run):
         (RecordKind.FAILED, "chore-a-0003", {"r": "signal", "x": "nine"}),
         (RecordKind.FAILED, "chore-a-0003", {"r": "signal", "d": ["text"]}),
         (RecordKind.SKIPPED, "chore-a-0005", {"u": 3}),
-        (RecordKind.CHORE_ADDED, None, {"header": [1]}),
-        (RecordKind.CHORE_ADDED, None, {}),
+        (RecordKind.CHORE_ADDED, "chore-a-0006", {"header": [1]}),
+        (RecordKind.CHORE_ADDED, "chore-a-0006", {}),
     ],
 )
 def test_a_record_that_says_nonsense_is_an_error_that_names_it(run, damage):
@@ -224,7 +228,7 @@ def test_a_record_that_says_nonsense_is_an_error_that_names_it(run, damage):
 
 
 def test_a_failure_with_exit_code_0_reads_back_as_such(run):
-    journal(run, (RecordKind.FAILED, "chore-a-0003", {"r": "result_missing", "x": 0}))
+    journal(run, HISTORY[0], (RecordKind.FAILED, "chore-a-0003", {"r": "result_missing", "x": 0}))
     assert Results.read(run)["chore-a-0003"].exit_code == 0
 
 

@@ -1,18 +1,21 @@
-"""What the records of a run say of one chore: which it is, where it stands, and why.
+"""What the records of a run say of single chores: which they are, where they stand, and why.
 
-Owns reading `workflow.jsonl` and `journal.jsonl` for a single chore, also while they grow. Loads no
-pickle. Called by ``matensemble logs``.
+Owns finding a few chores among a million, without decoding the others, and following one while its
+records grow. What a record means is the business of `matensemble.replay`. Loads no pickle. Called
+by the subcommands, and by `matensemble.control` and `matensemble.explanation`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
-from matensemble.errors import FormatError, RunDirectoryError
+from matensemble.chore import Chore
+from matensemble.errors import FormatError, MatEnsembleError, RunDirectoryError
 from matensemble.foreign_json import parse_foreign_json
 from matensemble.model import ChoreState, RunState
-from matensemble.records import JournalRecord, RecordKind, decode_journal_line
+from matensemble.records import RecordKind, about, journal_chain, read_records, scan_journal
+from matensemble.replay import UNTOUCHED, Replay, Standing
 from matensemble.workdir import RunDir
 
 MAX_NAMED = 5
@@ -68,47 +71,103 @@ def _known_chores(run: RunDir, text: str = "") -> Iterator[tuple[str, str]]:
                 if wanted in line:
                     header = parse_foreign_json(line, path)
                     yield header["id"], header["name"]
-        with run.journal_path.open("rb") as lines:
-            mark = f'"k":"{RecordKind.CHORE_ADDED.value}"'.encode()
-            for line in lines:
-                if mark in line and wanted in line and line.endswith(b"\n"):
-                    header = decode_journal_line(line, str(run.journal_path)).fields["header"]
-                    yield header["id"], header["name"]
     except FileNotFoundError as error:
-        if error.filename == path:
-            raise FormatError(path, "is missing; the run is incomplete") from error
-        # not started: no journal, so nothing was added
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, FormatError):
-            raise
+        raise FormatError(path, "is missing; the run is incomplete") from error
+    except (KeyError, TypeError) as error:
         raise FormatError(path, f"holds a line that is no chore ({error})") from error
+    yield from ((chore.id, chore.name) for chore in _added_chores(run, wanted))
+
+
+_ADDED_MARK = f'"k":"{RecordKind.CHORE_ADDED.value}"'.encode()
+
+
+def _added_chores(run: RunDir, text: bytes = b"") -> list[Chore]:
+    """Return the chores that joined while it ran; only those whose record holds some text."""
+    try:
+        records = read_records(run, wanted=lambda line: _ADDED_MARK in line and text in line)
+        return [chore for chore, _ in Replay.of(records).added]
+    except FileNotFoundError:
+        return []  # not started, so nothing was added
+
+
+class ChoreIndex:
+    """The chores of a run by their ids; reads what each of them is when it is asked for.
+
+    Making one costs a look at each line, and an offset in memory for each chore.
+
+    Raises
+    ------
+    FormatError
+        If the records cannot be read.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        self._path: Path = run.chores_path
+        self._offsets: dict[bytes, int] = {}
+        offset = 0
+        try:
+            with self._path.open("rb") as lines:
+                for line in lines:
+                    _, _, rest = line.partition(b'"id":')
+                    self._offsets[rest.partition(b'"')[2].partition(b'"')[0]] = offset
+                    offset += len(line)
+        except FileNotFoundError as error:
+            raise FormatError(str(self._path), "is missing; the run is incomplete") from error
+        self._added = {chore.id: chore for chore in _added_chores(run)}
+
+    def __getitem__(self, chore_id: str) -> Chore:
+        if chore_id in self._added:
+            return self._added[chore_id]
+        with self._path.open("rb") as lines:
+            lines.seek(self._offsets[chore_id.encode()])
+            line = lines.readline()
+        try:
+            return Chore.from_header(parse_foreign_json(line, self._path))
+        except (KeyError, TypeError, ValueError, AttributeError, MatEnsembleError) as error:
+            raise FormatError(str(self._path), f"says nonsense of {chore_id} ({error})") from error
+
+    def __contains__(self, chore_id: str) -> bool:
+        return chore_id in self._added or chore_id.encode() in self._offsets
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (chore_id.decode(errors="replace") for chore_id in self._offsets)
+        yield from self._added
 
 
 class ChoreHistory:
-    """Where one chore stands by the journal; `read` brings it up to date.
-
-    Attributes
-    ----------
-    state
-        `BLOCKED` stands for every state before its submission.
-    because
-        One line about that state; empty where there is nothing to say.
-    run_state
-        The last state of the run that was recorded, or None before its end or interruption.
-    """
+    """Where one chore stands by the journal; `read` brings it up to date, through takeovers."""
 
     def __init__(self, run: RunDir, chore_id: str) -> None:
         self.chore_id = chore_id
-        self.state = ChoreState.BLOCKED
-        self.because = ""
-        self.run_state: RunState | None = None
-        self._path = run.journal_path
-        self._offset = 0
-        self._marks = (f'"c":"{chore_id}"'.encode(), f'"{RecordKind.RUN_STATE.value}"'.encode())
+        self._run = run
+        self._wanted = about(chore_id)
+        self._replay = Replay()
+        self._seen: list[tuple[int, int | None]] = []  # journals by inode, and what counts of each
+        self._offset = 0  # read of the last of them
+
+    @property
+    def standing(self) -> Standing:
+        """Where it stands."""
+        return self._replay.standings.get(self.chore_id, UNTOUCHED)
+
+    @property
+    def state(self) -> ChoreState:
+        """Its state; `BLOCKED` stands for every state before its submission."""
+        return self.standing.state
+
+    @property
+    def because(self) -> str:
+        """One line about that state; empty where there is nothing to say."""
+        return describe_standing(self.standing)
+
+    @property
+    def run_state(self) -> RunState | None:
+        """The last state of the run that was recorded, None before the first."""
+        return self._replay.run_state
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing will happen to this chore any more in this run."""
+        """Whether nothing will happen to this chore any more while this driver works."""
         return self.state.is_terminal or (self.run_state is not None and self.run_state.is_terminal)
 
     def read(self) -> None:
@@ -120,55 +179,38 @@ class ChoreHistory:
             If a record is damaged.
         """
         try:
-            journal = self._path.open("rb")
+            chain = journal_chain(self._run)
+            seen = [(path.stat().st_ino, length) for path, length in chain]
+            if seen == self._seen:
+                chain = chain[-1:]
+            else:  # a takeover: what the driver before wrote last may not count
+                self._replay, self._offset = Replay(), 0
+                self._seen = []  # until it is read whole
+            for path, length in chain:
+                is_last = length is None
+                start = self._offset if is_last else 0
+                for end, record in scan_journal(
+                    path, start=start, length=length, wanted=self._wanted
+                ):
+                    if record is not None:
+                        self._replay.apply(record)
+                    if is_last:
+                        self._offset = end
+            self._seen = seen
         except FileNotFoundError:
-            return
-        with journal:
-            journal.seek(self._offset)
-            for line in journal:
-                if not line.endswith(b"\n"):
-                    return  # is being written
-                self._offset += len(line)
-                if any(mark in line for mark in self._marks):
-                    record = decode_journal_line(line, str(self._path))
-                    try:
-                        self._apply(record)
-                    except (KeyError, TypeError, ValueError) as error:
-                        raise FormatError(
-                            str(self._path), f"record {record.sequence} is damaged ({error!r})"
-                        ) from error
-
-    def _apply(self, record: JournalRecord) -> None:
-        fields = record.fields
-        if record.kind == RecordKind.RUN_STATE:
-            self.run_state = RunState(fields["state"])
-        if record.chore_id != self.chore_id or record.kind not in _STATES:
-            return
-        self.state = _STATES[RecordKind(record.kind)]
-        self.because = _because(self.state, fields)
+            return  # not started, or a takeover is under way
 
 
-_STATES = {
-    RecordKind.SUBMIT_INTENT: ChoreState.SUBMITTED,
-    RecordKind.SUBMITTED: ChoreState.SUBMITTED,
-    RecordKind.STARTED: ChoreState.RUNNING,
-    RecordKind.COMPLETED: ChoreState.COMPLETED,
-    RecordKind.FAILED: ChoreState.FAILED,
-    RecordKind.CANCELLED: ChoreState.CANCELLED,
-    RecordKind.SKIPPED: ChoreState.SKIPPED,
-    RecordKind.REQUEUED: ChoreState.BLOCKED,
-}
-
-
-def _because(state: ChoreState, fields: Any) -> str:
+def describe_standing(standing: Standing) -> str:
+    """Return one line about where a chore stands; empty where its state says it all."""
+    state = standing.state
     if state is ChoreState.SKIPPED:
-        return f"{fields.get('u')}, which it depends on, has no result"
+        return f"{standing.root}, which it depends on, has no result"
     if state is ChoreState.RUNNING:
-        return f"on {fields['h']}" if fields.get("h") else ""
-    if state in (ChoreState.FAILED, ChoreState.CANCELLED, ChoreState.BLOCKED):
-        code = fields.get("x")
-        reason = str(fields.get("r", ""))
-        if code is not None:
-            reason += f" (exit code {code})"
-        return ": ".join(filter(None, (reason, fields.get("d"))))
-    return ""
+        return f"on {standing.host}" if standing.host else ""
+    if state is ChoreState.COMPLETED:
+        return f"taken over from {standing.source}" if standing.source else ""
+    reason = standing.reason.value if standing.reason is not None else ""
+    if standing.exit_code is not None:
+        reason += f" (exit code {standing.exit_code})"
+    return ": ".join(filter(None, (reason, standing.detail)))

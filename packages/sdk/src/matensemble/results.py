@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from matensemble.chore import Chore, chore_id_order
 from matensemble.errors import ChoreFailedError, FormatError
 from matensemble.foreign_json import read_foreign_json
 from matensemble.model import ChoreState, ChoreType, ExecResult, Reason
-from matensemble.records import JournalRecord, RecordKind, decode_journal_line
+from matensemble.records import read_records
+from matensemble.replay import Replay, Standing
 from matensemble.workdir import RunDir
 from matensemble.workflow import Workflow
 
@@ -74,9 +75,9 @@ class Results(Mapping[str, Any]):
 
     @classmethod
     def read(cls, run_dir: RunDir | str | os.PathLike[str]) -> Results:
-        """Read the outcomes of a run from its journal, also of one that was interrupted.
+        """Read the outcomes of a run from its journals, also of one that was interrupted.
 
-        O(records of the journal). A torn last line is what a killed driver leaves; it is ignored.
+        O(records). A torn last line is what a killed driver leaves; it is ignored.
 
         Raises
         ------
@@ -86,13 +87,14 @@ class Results(Mapping[str, Any]):
             If the run was never started.
         """
         workflow = Workflow.read(run_dir)
-        path = workflow.run.journal_path
-        with path.open("rb") as lines:
-            records = _decode(lines, str(path))
-            chores = {chore.id: chore for chore in workflow.chores()}
-            outcomes: dict[str, Outcome] = {}
-            for record in records:
-                _apply(record, chores, outcomes)
+        replay = Replay.of(read_records(workflow.run))
+        chores = {chore.id: chore for chore in workflow.chores()}
+        chores.update((chore.id, chore) for chore, _ in replay.added)
+        outcomes = {
+            chore_id: outcome_of(standing)
+            for chore_id, standing in replay.standings.items()
+            if standing.state.is_terminal and chore_id in chores
+        }
         return cls(workflow.run, chores, outcomes)
 
     def __getitem__(self, chore_id: str) -> Any:
@@ -164,7 +166,7 @@ class Results(Mapping[str, Any]):
         if outcome.upstream is not None and outcome.upstream in self._outcomes:
             return self._skipped(chore, outcome.upstream)
         directory = self.run.chore_dir(chore.id)
-        remote = _read_error(directory / workdir.ERROR)
+        remote = read_error_record(directory / workdir.ERROR)
         detail = outcome.detail
         if not detail and "type" in remote:
             detail = f"{remote['type']}: {remote.get('message', '')}"
@@ -199,7 +201,7 @@ _DEFAULT_REASONS = {
 }
 
 
-def _read_error(path: Path) -> dict[str, str]:
+def read_error_record(path: Path) -> dict[str, str]:
     """Return what the worker wrote about a failure; nothing where it wrote nothing readable.
 
     A damaged record must not hide the failure that it describes.
@@ -213,46 +215,11 @@ def _read_error(path: Path) -> dict[str, str]:
     return {key: value for key, value in data.items() if isinstance(value, str)}
 
 
-def _decode(lines: Iterable[bytes], path: str) -> Iterator[JournalRecord]:
-    for number, line in enumerate(lines, 1):
-        if not line.endswith(b"\n"):
-            return  # torn by a kill; nothing after it was carried out
-        yield decode_journal_line(line, f"{path}, line {number}")
-
-
-def _apply(record: JournalRecord, chores: dict[str, Chore], outcomes: dict[str, Outcome]) -> None:
-    """Bring chores and outcomes to where a journal record leaves them."""
-    try:
-        if record.kind == RecordKind.CHORE_ADDED:
-            chore = Chore.from_header(record.fields["header"])
-            chores[chore.id] = chore
-        elif record.chore_id in chores:
-            if record.kind in (RecordKind.SUBMIT_INTENT, RecordKind.REQUEUED):
-                outcomes.pop(record.chore_id, None)  # it runs again
-            elif (outcome := _outcome(record.kind, record.fields)) is not None:
-                outcomes[record.chore_id] = outcome
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(
-            "journal.jsonl",
-            f"record {record.sequence} is no {record.kind} of a chore ({error!r})",
-        ) from error
-
-
-def _outcome(kind: str, fields: Mapping[str, Any]) -> Outcome | None:
-    """Return the outcome that a record tells of, None for a record that says nothing of one."""
-    exit_code, detail, upstream = fields.get("x"), fields.get("d", ""), fields.get("u")
-    if not isinstance(exit_code, int | None):
-        raise TypeError(f"{exit_code!r} is no exit code")
-    if not isinstance(detail, str) or not isinstance(upstream, str | None):
-        raise TypeError(f"{detail!r} and {upstream!r} are no texts")
-    match kind:
-        case RecordKind.COMPLETED:
-            return Outcome(ChoreState.COMPLETED, exit_code=exit_code) if exit_code else COMPLETED
-        case RecordKind.FAILED:
-            return Outcome(ChoreState.FAILED, Reason(fields["r"]), exit_code, upstream, detail)
-        case RecordKind.SKIPPED:
-            return Outcome(ChoreState.SKIPPED, Reason.DEPENDENCY_FAILED, upstream=upstream)
-        case RecordKind.CANCELLED:
-            return Outcome(ChoreState.CANCELLED, Reason.CANCELLED, exit_code, detail=detail)
-        case _:
-            return None
+def outcome_of(standing: Standing) -> Outcome:
+    """Return the outcome of a chore that has ended, from where it stands by the journal."""
+    if standing.state is ChoreState.COMPLETED:
+        code = standing.exit_code
+        return Outcome(ChoreState.COMPLETED, exit_code=code) if code else COMPLETED
+    return Outcome(
+        standing.state, standing.reason, standing.exit_code, standing.root, standing.detail
+    )
