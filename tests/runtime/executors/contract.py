@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,16 @@ import pytest
 
 from matensemble import environment
 from matensemble.model import Reason, Resources
-from matensemble.runtime.executors.base import Executor, ExecutorEvent, ExecutorLost, JobEnded
+from matensemble.runtime.executors.base import (
+    Executor,
+    ExecutorEvent,
+    ExecutorLost,
+    JobEnded,
+    Orphan,
+)
 from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.scheduler.events import (
+    AttemptLost,
     ChorePlaced,
     ChoreStarted,
     ChoreSubmitted,
@@ -46,16 +53,29 @@ sys.stdout.write(json.dumps(shown) + chr(10))
 """
 """Prints which task the worker takes itself for, and whose modules it would import."""
 
+SIGNALLED = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+who, ready = ("parent", sys.argv[1]) if os.fork() else ("child", sys.argv[2])
+with open(ready, "w") as file:
+    file.write("ready" + chr(10))
+signal.sigwait([signal.SIGUSR1])
+os.write(1, (who + chr(10)).encode())
+if who == "parent":
+    os.wait()
+"""
+"""Two processes that each end when they are sent SIGUSR1, and say so."""
+
 
 class Session:
     """An open executor, what it posted, and requests for it."""
 
-    def __init__(self, executor: Executor, directory: Path) -> None:
+    def __init__(self, executor: Executor, directory: Path, orphans: Sequence[Orphan] = ()) -> None:
         self.executor = executor
         self.directory = directory
         self.events: list[ExecutorEvent] = []
         self._changed = threading.Condition()
-        self.allocation = executor.open(self._post)
+        self.allocation = executor.open(self._post, orphans)
 
     def _post(self, event: ExecutorEvent) -> None:
         with self._changed:
@@ -129,6 +149,17 @@ class Session:
     def kinds(self, chore_id: str = "a") -> list[str]:
         """Return the kinds of the events about a chore, in order."""
         return [type(e).__name__ for e in self.events if getattr(e, "chore_id", "") == chore_id]
+
+
+def orphan_of(
+    run_dir: Path,
+    chore_id: str = "a",
+    attempt: int = 1,
+    jobid: str | None = None,
+    host: str = "",
+) -> Orphan:
+    """Return an attempt that an earlier driver may have started."""
+    return Orphan(chore_id, attempt, jobid, host, Resources(), run_dir)
 
 
 def read_line(fifo: Path) -> str:
@@ -254,11 +285,48 @@ class PortContract:
         assert session.kinds("a").count(JobEnded.__name__) == 1
         assert JobEnded.__name__ not in session.kinds("b")
 
+    def test_signal_and_extend_of_what_does_not_run(self, session: Session) -> None:
+        session.executor.signal("never-submitted", 1, signal.SIGTERM)
+        session.executor.extend("never-submitted", 1, 0.01)
+        session.run("true")
+        session.executor.signal("a", 1, signal.SIGTERM)
+        session.executor.extend("a", 1, 0.01)
+        session.start("sleep", "600", chore_id="b")
+        session.executor.signal("b", 2, signal.SIGTERM)
+        session.executor.extend("b", 2, 0.01)
+        session.run("true", chore_id="c")
+        assert session.kinds("never-submitted") == []
+        assert session.kinds("a")[-1] == ResourcesFreed.__name__
+        assert JobEnded.__name__ not in session.kinds("b")
+
+    def test_time_left(self, session: Session) -> None:
+        left = session.executor.time_left()
+        assert left is None or left > 0
+
+    def test_orphans_that_nobody_knows(self, executor: Executor, tmp_path: Path) -> None:
+        """Also one with a job id of another executor, and one of another host."""
+        session = Session(
+            executor,
+            tmp_path,
+            [orphan_of(tmp_path), orphan_of(tmp_path, "b", 2, "nobody.1", "elsewhere")],
+        )
+        try:
+            lost = [session.wait_for(AttemptLost, chore_id="a")]
+            lost.append(session.wait_for(AttemptLost, chore_id="b", attempt=2))
+            assert all(event.detail for event in lost)
+            assert session.run("true", attempt=2).exit_code == 0
+            kinds = [type(e).__name__ for e in session.events if getattr(e, "attempt", 0) == 1]
+            assert kinds == [AttemptLost.__name__]
+            assert session.kinds("b") == [AttemptLost.__name__]
+        finally:
+            executor.close()
+
     def test_close_twice(self, session: Session) -> None:
         session.run("true")
         session.executor.close()
         posted = [*session.events]
         session.executor.close()
+        session.executor.close(abandon=True)
         assert session.events == posted
         assert session.kinds()[-1] == ResourcesFreed.__name__
 
@@ -273,6 +341,9 @@ class PortContract:
 
 class ExecutorContract(PortContract):
     """What an executor with real processes owes."""
+
+    abandons = False
+    """Whether what runs outlives `close(abandon=True)`."""
 
     def test_inherits_the_environment(
         self, executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -424,6 +495,49 @@ class ExecutorContract(PortContract):
         session.executor.cancel("a", 1)
         session.wait_for(ResourcesFreed)
         wait_gone(grandchild)
+
+    def test_signal_reaches_every_process(self, session: Session) -> None:
+        fifos = [make_fifo(session.directory, name) for name in ("parent", "child")]
+        session.submit(sys.executable, "-c", SIGNALLED, *map(str, fifos))
+        session.wait_for(ChoreStarted)
+        for fifo in fifos:
+            assert read_line(fifo) == "ready"
+        session.executor.signal("a", 1, signal.SIGUSR1)
+        session.wait_for(ResourcesFreed)
+        assert sorted(session.text().splitlines()) == ["child", "parent"]
+        assert session.wait_for(JobEnded) == JobEnded("a", 1, 0), "it was not ended"
+
+    @pytest.mark.slow
+    def test_extend(self, session: Session) -> None:
+        """The one that was given more time outlives one that started later and was not."""
+        if sum(node.cores for node in session.allocation.nodes) < 2:
+            pytest.skip("needs two cores")
+        go = make_fifo(session.directory, "go")
+        session.start("sh", "-c", f"read line < '{go}'; echo $line", duration=1.0)
+        session.executor.extend("a", 1, 600.0)
+        assert session.run("sleep", "600", chore_id="b", duration=1.0).reason is (
+            Reason.DURATION_EXCEEDED
+        )
+        go.write_text("went on\n")
+        session.wait_for(ResourcesFreed)
+        assert session.wait_for(JobEnded) == JobEnded("a", 1, 0)
+        assert session.text() == "went on\n"
+
+    def test_abandon(self, session: Session) -> None:
+        ready, go, told = (make_fifo(session.directory, name) for name in ("ready", "go", "told"))
+        script = f"echo $$ > '{ready}'; read line < '{go}'; echo $line > '{told}'"
+        session.submit("sh", "-c", script)
+        pid = int(read_line(ready))
+        session.wait_for(ChoreStarted)
+        session.executor.close(abandon=True)
+        posted = [*session.events]
+        if self.abandons:
+            go.write_text("went on\n")
+            assert read_line(told) == "went on"
+        wait_gone(pid)
+        session.executor.close()
+        assert session.events == posted
+        assert JobEnded.__name__ not in session.kinds()
 
     @pytest.mark.slow
     def test_close_ends_what_runs(self, session: Session) -> None:

@@ -6,12 +6,18 @@ import threading
 from pathlib import Path
 
 import pytest
-from contract import PortContract, Session
+from contract import PortContract, Session, orphan_of
 
 from matensemble.model import ChoreType, Reason, Resources
 from matensemble.runtime.executors.base import ExecutorEvent, ExecutorLost, JobEnded
 from matensemble.runtime.executors.request import LaunchRequest
-from matensemble.runtime.scheduler.events import ChoreStarted, ChoreSubmitted, ResourcesFreed
+from matensemble.runtime.scheduler.events import (
+    AttemptLost,
+    ChoreStarted,
+    ChoreSubmitted,
+    NodesChanged,
+    ResourcesFreed,
+)
 from matensemble.runtime.testing import FakeExecutor, ManualClock, Outcome, make_chore
 
 OUTCOMES = {
@@ -88,6 +94,62 @@ def test_a_lost_executor_is_silent(fake: FakeExecutor, session: Session) -> None
     posted = len(session.events)
     session.submit("anything", chore_id="b")
     assert len(session.events) == posted
+
+
+def test_what_an_earlier_driver_submitted_is_adopted(
+    fake: FakeExecutor, session: Session, tmp_path: Path
+) -> None:
+    session.submit("anything", attempt=2)
+    session.submit("anything", chore_id="b")
+    fake.close(abandon=True)
+    second = FakeExecutor(adopts=fake.running)
+    orphans = [
+        orphan_of(tmp_path, attempt=2, jobid="fake-1"),
+        orphan_of(tmp_path, "b", 2),
+        orphan_of(tmp_path, "c", 1),
+    ]
+    adopted = Session(second, tmp_path, orphans)
+    assert adopted.events[:2] == [
+        ChoreSubmitted("a", 2, "fake-1"),
+        ChoreStarted("a", 2, "fake-node"),
+    ]
+    assert [type(event) for event in adopted.events[2:]] == [AttemptLost] * 2
+    assert [*second.running] == ["a"]
+    assert second.num_submitted == 0
+    second.finish("a")
+    assert adopted.events[-2:] == [JobEnded("a", 2, 0), ResourcesFreed("a", 2)]
+
+
+def test_what_ended_meanwhile_is_adopted_by_the_script(
+    fake: FakeExecutor, session: Session, tmp_path: Path
+) -> None:
+    session.submit("anything")
+    second = FakeExecutor(adopts=fake.running, script=lambda request: Outcome(3))
+    adopted = Session(second, tmp_path, [orphan_of(tmp_path)])
+    assert adopted.wait_for(JobEnded).exit_code == 3
+    assert adopted.kinds() == ["ChoreSubmitted", "ChoreStarted", "JobEnded", "ResourcesFreed"]
+
+
+def test_signals_and_extensions_are_noted(fake: FakeExecutor, session: Session) -> None:
+    session.submit("anything")
+    fake.signal("a", 1, 10)
+    fake.extend("a", 1, 90.0)
+    assert (fake.signals, fake.extended) == ([("a", 1, 10)], [("a", 1, 90.0)])
+    assert [*fake.running] == ["a"]
+
+
+def test_nodes_come_and_go(fake: FakeExecutor, session: Session) -> None:
+    fake.lose_nodes(0, 2)
+    fake.bring_back_nodes(2)
+    assert session.events == [
+        NodesChanged(lost=frozenset({0, 2})),
+        NodesChanged(back=frozenset({2})),
+    ]
+
+
+def test_the_end_of_its_allocation() -> None:
+    assert FakeExecutor(time_left=60.0).time_left() == 60.0
+    assert FakeExecutor().time_left() is None
 
 
 def test_waiting_for_chores_of_another_thread(fake: FakeExecutor, session: Session) -> None:

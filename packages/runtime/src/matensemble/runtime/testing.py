@@ -8,14 +8,20 @@ reads a clock or touches a file.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from matensemble.chore import Chore
 from matensemble.model import ChoreType, Reason, Resources
-from matensemble.runtime.executors.base import ExecutorLost, JobEnded, Post
+from matensemble.runtime.executors.base import ExecutorLost, JobEnded, Orphan, Post
 from matensemble.runtime.executors.request import LaunchRequest
-from matensemble.runtime.scheduler.events import ChoreStarted, ChoreSubmitted, ResourcesFreed
+from matensemble.runtime.scheduler.events import (
+    AttemptLost,
+    ChoreStarted,
+    ChoreSubmitted,
+    NodesChanged,
+    ResourcesFreed,
+)
 from matensemble.runtime.scheduler.resources import Allocation, Node
 
 if TYPE_CHECKING:
@@ -51,6 +57,10 @@ class FakeExecutor:
     that calls it. Every method may be called from any thread. O(1) per call; ended attempts leave
     only their number behind, so that a million of them are cheap.
 
+    What a driver that crashed had submitted is known to the next one's executor where it is told::
+
+        second = FakeExecutor(adopts=first.running)
+
     Parameters
     ----------
     allocation
@@ -62,6 +72,11 @@ class FakeExecutor:
         once. It may write files, as the process would have. Overrides `auto`.
     look_ahead
         How many chores beyond what fits may queue here.
+    adopts
+        Requests of an earlier driver whose processes still run, by chore id. An orphan among them
+        is taken as if it were submitted now, by the script too; any other is lost.
+    time_left
+        Seconds until its allocation ends; None: no end is known.
     name
         Name in messages.
 
@@ -73,6 +88,10 @@ class FakeExecutor:
         How many requests there were.
     cancelled
         ``(chore_id, attempt)`` of every `cancel`, in order.
+    signals
+        ``(chore_id, attempt, number)`` of every `signal`, in order.
+    extended
+        ``(chore_id, attempt, duration)`` of every `extend`, in order.
     is_open
         Whether it was opened and not closed.
     """
@@ -84,6 +103,8 @@ class FakeExecutor:
         auto: bool = False,
         script: Script | None = None,
         look_ahead: int = 0,
+        adopts: Mapping[str, LaunchRequest] | None = None,
+        time_left: float | None = None,
         name: str = "fake",
     ) -> None:
         self.allocation = allocation
@@ -92,31 +113,35 @@ class FakeExecutor:
         self.running: dict[str, LaunchRequest] = {}
         self.num_submitted = 0
         self.cancelled: list[tuple[str, int]] = []
+        self.signals: list[tuple[str, int, int]] = []
+        self.extended: list[tuple[str, int, float]] = []
         self.is_open = False
         self._script = script or (_succeed if auto else None)
+        self._adopts = dict(adopts or {})
+        self._time_left = time_left
+        self._num_jobs = 0
         self._post: Post | None = None
         self._changed = threading.Condition(threading.RLock())
 
-    def open(self, post: Post) -> Allocation:
+    def open(self, post: Post, orphans: Sequence[Orphan] = ()) -> Allocation:
         """Return the allocation; events go to `post` from now on."""
-        self._post = post
-        self.is_open = True
+        with self._changed:
+            self._post = post
+            self.is_open = True
+            for orphan in orphans:
+                request = self._adopts.get(orphan.chore_id)
+                if request is not None and request.attempt == orphan.attempt:
+                    self._run(request, orphan.jobid)
+                else:
+                    detail = "the fake executor does not know it"
+                    self._emit(AttemptLost(orphan.chore_id, orphan.attempt, detail))
         return self.allocation
 
     def submit(self, request: LaunchRequest) -> None:
         """Take a request; it ends by the script, or by `finish`."""
         with self._changed:
             self.num_submitted += 1
-            chore_id, attempt = request.chore_id, request.attempt
-            self._emit(ChoreSubmitted(chore_id, attempt, f"fake-{self.num_submitted}"))
-            outcome = None if self._script is None else self._script(request)
-            if outcome is None or outcome.exit_code is not None:
-                self._emit(ChoreStarted(chore_id, attempt, self.allocation.nodes[0].name))
-            if outcome is None:
-                self.running[chore_id] = request
-                self._changed.notify_all()
-            else:
-                self._end(chore_id, attempt, outcome)
+            self._run(request)
 
     def cancel(self, chore_id: str, attempt: int) -> None:
         """End an attempt as TERM would; unknown ones are ignored."""
@@ -127,12 +152,27 @@ class FakeExecutor:
                 del self.running[chore_id]
                 self._end(chore_id, attempt, Outcome(-15, Reason.CANCELLED))
 
-    def close(self) -> None:
-        """Forget what runs; nothing is posted any more."""
+    def signal(self, chore_id: str, attempt: int, number: int) -> None:
+        """Note a signal; nothing ends by it."""
+        with self._changed:
+            self.signals.append((chore_id, attempt, number))
+
+    def extend(self, chore_id: str, attempt: int, duration: float) -> None:
+        """Note a longer duration; none is enforced here."""
+        with self._changed:
+            self.extended.append((chore_id, attempt, duration))
+
+    def time_left(self) -> float | None:
+        """Return what it was told when it was made."""
+        return self._time_left
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Forget what runs, unless it is abandoned; nothing is posted any more."""
         with self._changed:
             self.is_open = False
             self._post = None
-            self.running.clear()
+            if not abandon:
+                self.running.clear()
             self._changed.notify_all()
 
     def finish(
@@ -174,6 +214,16 @@ class FakeExecutor:
                 self.finish(chore_id)
             return len(chore_ids)
 
+    def lose_nodes(self, *nodes: int) -> None:
+        """Tell that nodes were lost, by their indices; what runs there goes on until `finish`."""
+        with self._changed:
+            self._emit(NodesChanged(lost=frozenset(nodes)))
+
+    def bring_back_nodes(self, *nodes: int) -> None:
+        """Tell that lost nodes are back, by their indices."""
+        with self._changed:
+            self._emit(NodesChanged(back=frozenset(nodes)))
+
     def lose(self, problem: str) -> None:
         """Fail as an executor that cannot go on: everything running is lost, nothing follows."""
         with self._changed:
@@ -194,6 +244,21 @@ class FakeExecutor:
             if not self._changed.wait_for(lambda: wanted <= self.running.keys(), timeout):
                 missing = sorted(wanted - self.running.keys())
                 raise TimeoutError(f"not running after {timeout} s: {', '.join(missing)}")
+
+    def _run(self, request: LaunchRequest, jobid: str | None = None) -> None:
+        chore_id, attempt = request.chore_id, request.attempt
+        if jobid is None:
+            self._num_jobs += 1
+            jobid = f"{self.name}-{self._num_jobs}"
+        self._emit(ChoreSubmitted(chore_id, attempt, jobid))
+        outcome = None if self._script is None else self._script(request)
+        if outcome is None or outcome.exit_code is not None:
+            self._emit(ChoreStarted(chore_id, attempt, self.allocation.nodes[0].name))
+        if outcome is None:
+            self.running[chore_id] = request
+            self._changed.notify_all()
+        else:
+            self._end(chore_id, attempt, outcome)
 
     def _end(self, chore_id: str, attempt: int, outcome: Outcome) -> None:
         self._emit(JobEnded(chore_id, attempt, *outcome))
