@@ -14,6 +14,7 @@ from matensemble.chore import ChoreSpec
 from matensemble.errors import FormatError
 from matensemble.model import OutputReference, Resources
 from matensemble.pipeline import Pipeline
+from matensemble.policy import ChorePolicy
 from matensemble.references import Gather
 from matensemble.runtime.scheduler.events import AllocationLearned, ChoreAdded, SpecRejected
 from matensemble.runtime.scheduler.resources import Allocation, Node
@@ -29,11 +30,11 @@ class Scene:
     def __init__(self, basedir):
         pipe = Pipeline(basedir)
 
-        @pipe.chore(name="energy", cores_per_task=2, env={"A": "1"})
+        @pipe.chore(name="energy", cores_per_task=2, env={"A": "1"}, retries=2)
         def energy(strain, *, scale=1.0):
             return strain * scale
 
-        @pipe.strategy(triggers=["energy"], name="refine", nice=-3)
+        @pipe.strategy(triggers=["energy"], name="refine", nice=-3, on_failure="abort")
         def refine(value):
             return None
 
@@ -71,6 +72,7 @@ def test_a_completed_chore_starts_its_strategy(scene):
     assert chore.deps == ("chore-energy-0001",)
     assert chore.is_strategy
     assert chore.nice == -3
+    assert chore.policy == ChorePolicy(on_failure="abort")
     assert chore.arguments is not None
 
 
@@ -90,6 +92,25 @@ def test_specs_take_registered_resources_unless_they_name_their_own(scene):
     assert two.chore.nice == 4
     assert one.parent == scene.strategy.id
     assert one.chore.id == "chore-energy-0003"
+
+
+def test_specs_take_the_registered_policy_unless_they_have_their_own(scene):
+    added = scene.returns(
+        ChoreSpec((0.2,), None, "energy"),
+        ChoreSpec((0.2,), None, "energy", Resources()),
+        ChoreSpec((0.2,), None, "energy", idle_timeout="1m"),
+        ChoreSpec((0.2,), None, "energy", retries=0),
+        ChoreSpec.exec("true", "say"),
+        ChoreSpec.exec("true", "say", max_output="1kB"),
+    )
+    assert [event.chore.policy for event in added] == [
+        ChorePolicy(2),
+        ChorePolicy(2),
+        ChorePolicy(idle_timeout=60.0),
+        ChorePolicy(),
+        ChorePolicy(),
+        ChorePolicy(max_output=1000),
+    ]
 
 
 def test_siblings_come_in_an_order_that_can_be_admitted(scene):

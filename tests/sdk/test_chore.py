@@ -20,6 +20,7 @@ from matensemble.errors import (
     UnpicklableError,
 )
 from matensemble.model import ChoreType, OutputReference, Resources
+from matensemble.policy import ChorePolicy, OnFailure, Retry
 from matensemble.references import Gather, Sibling
 
 NAMES = st.from_regex(chores.ALLOWED_NAME, fullmatch=True)
@@ -38,6 +39,11 @@ CHORES = st.builds(
     arguments=PLACES,
     env_place=st.none() | PLACES,
     is_strategy=st.booleans(),
+    policy=st.builds(
+        ChorePolicy,
+        retry=st.none() | st.builds(Retry, st.integers(1, 5), st.just(("signal", -9))),
+        on_failure=st.sampled_from(OnFailure),
+    ),
     stage=st.integers(0, 5),
 ) | st.builds(
     Chore,
@@ -143,6 +149,8 @@ def test_spec_positional_spelling():
         ({"qualname": "a", "nice": "x"}, InvalidOptionError),
         ({"qualname": "a", "resources": {"num_tasks": 1}}, InvalidOptionError),
         ({"qualname": "a", "success_codes": ()}, InvalidOptionError),
+        ({"qualname": "a", "retries": -1}, InvalidOptionError),
+        ({"qualname": "a", "retrys": 1}, TypeError),
     ],
 )
 def test_bad_specs(keywords, error):
@@ -155,6 +163,14 @@ def test_exec_spec():
     assert (spec.qualname, spec.command, spec.nice) == ("lmp", "lmp -in 'in file'", 1)
     with pytest.raises(InvalidCommandError):
         ChoreSpec.exec("")
+
+
+def test_a_spec_has_a_policy_of_its_own_only_where_it_says_so():
+    assert ChoreSpec(qualname="a", nice=1).policy is None
+    assert ChoreSpec(qualname="a", retries=0).policy == ChorePolicy()
+    policy = ChorePolicy(2, on_failure="abort")
+    assert ChoreSpec(qualname="a", retries=2, on_failure="abort").policy == policy
+    assert ChoreSpec.exec("lmp", retries=2, on_failure="abort").policy == policy
 
 
 # --- callables --------------------------------------------------------------------------------

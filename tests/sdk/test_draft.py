@@ -10,6 +10,7 @@ from matensemble.chore import Chore
 from matensemble.draft import Draft, Template
 from matensemble.model import ChoreType, Resources
 from matensemble.place import Place, Tail
+from matensemble.policy import ChorePolicy
 from matensemble.references import Gather
 from matensemble.workdir import ARGUMENTS
 
@@ -35,6 +36,7 @@ SHARED = {
     "resources": RESOURCES,
     "nice": st.integers(-5, 5),
     "success_codes": st.sampled_from([(0,), (0, 3), (-9,)]),
+    "policy": st.sampled_from([ChorePolicy(), ChorePolicy(3, version='"é')]),
 }
 PYTHON = st.fixed_dictionaries(
     {**SHARED, "kind": st.just(ChoreType.PYTHON), "callable": NAMES},

@@ -24,6 +24,7 @@ from matensemble.errors import (
 )
 from matensemble.model import ChoreType, OutputReference, Resources
 from matensemble.pipeline import Pipeline
+from matensemble.policy import DEFAULT_POLICY, ChorePolicy, OnFailure, Retry
 from matensemble.workflow import Workflow
 
 
@@ -118,6 +119,39 @@ def test_options_of_single_calls(pipe):
         assert chore.resources == Resources(num_tasks=2, gpus_per_task=1)
     assert chores[first.chore_id].nice == 0
     assert arguments(workflow, chores[ids[1]]) == ((2,), {"y": 5})
+
+
+def test_policies_reach_the_header_from_everywhere(pipe):
+    asked = {
+        "retries": Retry(2, on="out_of_memory", grow={"out_of_memory": {"cores_per_task": 2}}),
+        "idle_timeout": "10m",
+        "max_output": "1MB",
+        "on_failure": "ignore",
+        "durable": True,
+        "version": "a",
+    }
+    policy = ChorePolicy(asked["retries"], 600.0, 1_000_000, OnFailure.IGNORE, True, "a")
+    decorated = pipe.chore(**asked)(step)
+    pipe.strategy(triggers="step", name="refine", **asked)(step)
+    pipe.chore(name="plain")(step)
+    ids = [
+        decorated(1).chore_id,
+        pipe.call("step", 2).chore_id,
+        decorated.options(nice=1)(3).chore_id,
+        pipe.exec("true", **asked).chore_id,
+    ]
+    once = decorated.options(retries=1, idle_timeout=None, num_tasks=2)(4).chore_id
+    plain = pipe.call("plain", 5).chore_id
+    workflow, chores = saved(pipe)
+    assert [chores[chore_id].policy for chore_id in ids] == [policy] * 4
+    assert chores[once].policy == ChorePolicy(1, None, 1_000_000, OnFailure.IGNORE, True, "a")
+    assert chores[once].resources == Resources(num_tasks=2)
+    assert chores[plain].policy is DEFAULT_POLICY
+    (strategy,) = workflow.manifest.strategies
+    assert strategy.policy == policy
+    callables = workflow.manifest.callables
+    assert [callables[name].policy for name in ("step", "refine")] == [policy, policy]
+    assert callables["plain"].policy == DEFAULT_POLICY
 
 
 def test_map_is_like_the_builtin(pipe):
@@ -418,6 +452,32 @@ def test_bad_commands(pipe, command):
 def test_bad_pipelines(tmp_path, keywords):
     with pytest.raises(InvalidOptionError):
         Pipeline(tmp_path, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error"),
+    [
+        ({"retries": -1}, InvalidOptionError),
+        ({"idle_timeout": "soon"}, InvalidOptionError),
+        ({"max_output": 0}, InvalidOptionError),
+        ({"on_failure": "stop"}, InvalidOptionError),
+        ({"durable": "yes"}, InvalidOptionError),
+        ({"version": 1}, InvalidOptionError),
+        ({"retrys": 1}, TypeError),
+        ({"retry": 1}, TypeError),
+    ],
+)
+def test_impossible_policies_are_refused_when_they_are_written(pipe, keywords, error):
+    decorated = pipe.chore(step)
+    for attempt in (
+        lambda: pipe.chore(name="other", **keywords),
+        lambda: decorated.options(**keywords),
+        lambda: pipe.exec("true", **keywords),
+        lambda: pipe.strategy(triggers="step", **keywords),
+    ):
+        with pytest.raises(error, match=next(iter(keywords))):
+            attempt()
+    assert len(pipe.graph()) == 0
 
 
 @pytest.mark.parametrize("keywords", [{"nice": "x"}, {"success_codes": []}, {"after": ["id"]}])

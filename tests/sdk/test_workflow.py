@@ -9,6 +9,7 @@ import pytest
 from matensemble.chore import CallShape, Place
 from matensemble.errors import FormatError, IncompatibleEnvironmentError, RunDirectoryError
 from matensemble.model import Resources
+from matensemble.policy import ChorePolicy
 from matensemble.workdir import RunDir
 from matensemble.workflow import (
     CallableEntry,
@@ -44,10 +45,16 @@ def manifest(**changes):
                 shape=CallShape(None),
                 resources=Resources(num_tasks=2),
                 env_place=Place("workflow.args", 8, 9),
+                policy=ChorePolicy(3),
             ),
         },
         "strategies": (
-            StrategyEntry(name="b", triggers=("a",), arguments=Place("workflow.args", 0, 4)),
+            StrategyEntry(
+                name="b",
+                triggers=("a",),
+                arguments=Place("workflow.args", 0, 4),
+                policy=ChorePolicy(on_failure="abort"),
+            ),
         ),
     }
     return Manifest(**{**known, **changes})
@@ -118,6 +125,15 @@ def test_unfinished_directory_is_no_run(run, tmp_path):
     for path in (run.root, tmp_path / "missing", run.chores_path):
         with pytest.raises(RunDirectoryError, match="no run directory"):
             Workflow.read(path)
+
+
+def test_a_manifest_of_before_there_were_policies_is_read():
+    data = json.loads(json.dumps(manifest().to_json()))
+    for entry in (*data["callables"].values(), *data["strategies"]):
+        del entry["policy"]
+    older = Manifest.from_json(data)
+    assert {entry.policy for entry in older.callables.values()} == {ChorePolicy()}
+    assert [entry.policy for entry in older.strategies] == [ChorePolicy()]
 
 
 @pytest.mark.parametrize("key", sorted(manifest().to_json()))

@@ -11,7 +11,7 @@ import json
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -30,10 +30,12 @@ from matensemble.errors import (
 )
 from matensemble.model import ALLOWED_NAME, ChoreType, OutputReference, Resources
 from matensemble.place import Place
-from matensemble.policy import DEFAULT_POLICY, ChorePolicy
+from matensemble.policy import DEFAULT_POLICY, ChorePolicy, PolicyKeywords, make_policy
 from matensemble.references import Gather, Sibling
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from matensemble.references import Dependency
 
 NICE_RANGE = (-1_000_000, 1_000_000)
@@ -267,9 +269,35 @@ def _dependency_from_json(value: Any) -> Dependency:
 # --- specs ------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class ChoreSpec:
     """A request to add a chore while the run is alive; strategies return them.
+
+    Parameters
+    ----------
+    args
+        Positional arguments; may hold references to earlier chores and `ref` of sibling specs.
+    kwargs
+        Keyword arguments, likewise.
+    qualname
+        Name the callable is registered under, and of the new chore's group.
+    resources
+        What it needs; None means what the callable was registered with.
+    nice
+        Order among the ready: lower first.
+    after
+        Chores that must complete first, without data.
+    success_codes
+        Exit codes that mean success.
+    command
+        For an executable: program and arguments; use `ChoreSpec.exec`.
+    inputs
+        For an executable: files to write first.
+    outputs
+        For an executable: files it must leave behind.
+    **policy
+        What is to happen when it does not go well, as for `Pipeline.chore`: ``retries,
+        idle_timeout, max_output, on_failure, durable, version``. If none of them is given, the
+        chore has the policy that the callable was registered with.
 
     Raises
     ------
@@ -277,34 +305,39 @@ class ChoreSpec:
         If a value is impossible in itself.
     """
 
-    args: Sequence[Any] = ()
-    """Positional arguments; may hold references to earlier chores and `ref` of sibling specs."""
-    kwargs: Mapping[str, Any] | None = None
-    """Keyword arguments, likewise."""
-    qualname: str = ""
-    """Name the callable is registered under, and of the new chore's group."""
-    resources: Resources | None = None
-    """What it needs; None means what the callable was registered with."""
-    nice: int = 0
-    """Order among the ready: lower first."""
-    _: KW_ONLY
-    after: Sequence[OutputReference[Any]] = ()
-    """Chores that must complete first, without data."""
-    success_codes: Sequence[int] = (0,)
-    """Exit codes that mean success."""
-    command: Command | None = None
-    """For an executable: program and arguments; use `ChoreSpec.exec`."""
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    """For an executable: files to write first."""
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    """For an executable: files it must leave behind."""
+    __slots__ = (
+        "after", "args", "command", "inputs", "kwargs", "nice", "outputs", "policy", "qualname",
+        "resources", "success_codes",
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        check_name(self.qualname)
-        check_nice(self.nice)
-        self.success_codes = check_success_codes(self.success_codes)
-        if self.resources is not None and not isinstance(self.resources, Resources):
-            raise InvalidOptionError("resources", self.resources, "a Resources object or None")
+    def __init__(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        qualname: str = "",
+        resources: Resources | None = None,
+        nice: int = 0,
+        *,
+        after: Sequence[OutputReference[Any]] = (),
+        success_codes: int | Sequence[int] = (0,),
+        command: Command | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        outputs: Mapping[str, str] | None = None,
+        **policy: Unpack[PolicyKeywords],
+    ) -> None:
+        if resources is not None and not isinstance(resources, Resources):
+            raise InvalidOptionError("resources", resources, "a Resources object or None")
+        self.args = args
+        self.kwargs = kwargs
+        self.qualname = check_name(qualname)
+        self.resources = resources
+        self.nice = check_nice(nice)
+        self.after = after
+        self.success_codes = check_success_codes(success_codes)
+        self.command = command
+        self.inputs: Mapping[str, Any] = inputs or {}
+        self.outputs: Mapping[str, str] = outputs or {}
+        self.policy = make_policy(**policy) if policy else None
 
     @classmethod
     def exec(
@@ -317,7 +350,8 @@ class ChoreSpec:
         inputs: Mapping[str, Any] | None = None,
         outputs: Mapping[str, str] | None = None,
         after: Sequence[OutputReference[Any]] = (),
-        success_codes: Sequence[int] = (0,),
+        success_codes: int | Sequence[int] = (0,),
+        **policy: Unpack[PolicyKeywords],
     ) -> ChoreSpec:
         """Return the spec of an executable; the arguments are those of `Pipeline.exec`."""
         frozen = freeze_command(name, command, inputs or {}, outputs or {})
@@ -328,8 +362,9 @@ class ChoreSpec:
             after=after,
             success_codes=success_codes,
             command=command,
-            inputs=inputs or {},
-            outputs=outputs or {},
+            inputs=inputs,
+            outputs=outputs,
+            **policy,
         )
 
     @property

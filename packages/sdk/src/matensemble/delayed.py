@@ -10,12 +10,13 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 from matensemble import references
 from matensemble.chore import check_after, check_nice, check_success_codes
 from matensemble.errors import InvalidArgumentsError, InvalidOptionError
 from matensemble.model import OutputReference, Resources
+from matensemble.policy import DEFAULT_POLICY, ChorePolicy, PolicyKeywords, make_policy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,10 @@ class ResourceKeywords(TypedDict, total=False):
     num_nodes: int | None
     exclusive: bool
     duration: float | str | None
+
+
+class ChoreKeywords(ResourceKeywords, PolicyKeywords):
+    """The fields of `Resources` and of `ChorePolicy`, where they can be given as keywords."""
 
 
 def make_resources(resources: Resources | None, keywords: ResourceKeywords) -> Resources:
@@ -76,6 +81,8 @@ class Policies(NamedTuple):
     """Exit codes that mean success."""
     after: tuple[OutputReference[Any], ...] = ()
     """Chores that must complete first, without data."""
+    policy: ChorePolicy = DEFAULT_POLICY
+    """What is to happen when the chore does not go well."""
 
 
 class Recorder(Protocol):
@@ -190,7 +197,7 @@ class DelayedFunction(Generic[R_co]):
         nice: int | None = None,
         success_codes: int | Sequence[int] | None = None,
         resources: Resources | None = None,
-        **keywords: Unpack[ResourceKeywords],
+        **keywords: Unpack[ChoreKeywords],
     ) -> DelayedFunction[R_co]:
         """Return the same function with other policies for the calls made through it.
 
@@ -208,7 +215,8 @@ class DelayedFunction(Generic[R_co]):
         resources
             Replaces what the function was decorated with; None keeps.
         **keywords
-            Single fields of `Resources`, laid over what would be asked for otherwise.
+            Single fields of `Resources`, and ``retries, idle_timeout, max_output, on_failure,
+            durable, version`` as for `Pipeline.chore`, laid over what would be asked for otherwise.
 
         Raises
         ------
@@ -218,8 +226,10 @@ class DelayedFunction(Generic[R_co]):
         if resources is not None and not isinstance(resources, Resources):
             raise InvalidOptionError("resources", resources, "a Resources object or None")
         chosen = self.policies.resources if resources is None else resources
-        if keywords:
-            chosen = replace(chosen, **keywords)  # type: ignore[arg-type]
+        policy = {k: v for k, v in keywords.items() if k in PolicyKeywords.__optional_keys__}
+        if len(keywords) > len(policy):
+            fields: Any = {k: v for k, v in keywords.items() if k not in policy}
+            chosen = replace(chosen, **fields)
         changed = Policies(
             chosen,
             self.policies.nice if nice is None else check_nice(nice),
@@ -227,6 +237,7 @@ class DelayedFunction(Generic[R_co]):
             if success_codes is None
             else check_success_codes(success_codes),
             self.policies.after if after is None else as_references(after),
+            make_policy(self.policies.policy, **cast("PolicyKeywords", policy)),
         )
         return DelayedFunction(self._recorder, self.__wrapped__, self.chore_name, changed)
 

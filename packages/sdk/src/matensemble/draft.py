@@ -39,7 +39,7 @@ class Template:
     ----------
     name
         The group.
-    kind, resources, nice, success_codes, callable, command, outputs
+    kind, resources, nice, success_codes, policy, callable, command, outputs
         As in `Chore`.
     """
 

@@ -37,10 +37,13 @@ from matensemble.errors import (
     UnpicklableError,
 )
 from matensemble.model import ChoreType, ExecResult, OutputReference, Resources
+from matensemble.policy import PolicyKeywords, make_policy
 from matensemble.references import Gather, Sibling
 from matensemble.session import is_notebook
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from matensemble.references import Dependency
 
 R = TypeVar("R")
@@ -107,6 +110,7 @@ class Recording(ABC):
         nice: int = 0,
         success_codes: int | Sequence[int] = (0,),
         after: Sequence[OutputReference[Any]] = (),
+        **policy: Unpack[PolicyKeywords],
     ) -> Callable[[Callable[..., R]], DelayedFunction[R]]: ...
 
     def chore(
@@ -126,6 +130,7 @@ class Recording(ABC):
         nice: int = 0,
         success_codes: int | Sequence[int] = (0,),
         after: Sequence[OutputReference[Any]] = (),
+        **policy: Unpack[PolicyKeywords],
     ) -> Any:
         """Decorate a function, so that calling it records a chore.
 
@@ -149,6 +154,10 @@ class Recording(ABC):
         after
             Chores that must complete before any of these, without data. For a single call, use
             ``decorated.options(after=[…])(…)``.
+        **policy
+            What is to happen when such a chore does not go well, as in `ChorePolicy`: ``retries``
+            (a number, or a `Retry`), ``idle_timeout``, ``max_output``, ``on_failure``,
+            ``durable``, ``version``.
 
         Raises
         ------
@@ -177,6 +186,7 @@ class Recording(ABC):
             check_nice(nice),
             check_success_codes(success_codes),
             as_references(after),
+            make_policy(**policy),
         )
 
         def decorate(function: Callable[..., R]) -> DelayedFunction[R]:
@@ -205,6 +215,7 @@ class Recording(ABC):
         duration: float | str | None = None,
         nice: int = 0,
         success_codes: int | Sequence[int] = (0,),
+        **policy: Unpack[PolicyKeywords],
     ) -> Callable[[_Function], _Function]:
         """Decorate a strategy: a function that looks at results and asks for further chores.
 
@@ -220,7 +231,7 @@ class Recording(ABC):
             Name of the group of the strategy's own chores; None takes the function's.
         num_tasks, cores_per_task, gpus_per_task, mpi, env, inherit_env, resources, num_nodes
             What a strategy chore needs, as for `chore`.
-        exclusive, duration, nice, success_codes
+        exclusive, duration, nice, success_codes, **policy
             As for `chore`.
         triggers
             Names of the groups to watch, or the decorated functions; at least one.
@@ -250,6 +261,7 @@ class Recording(ABC):
             make_resources(resources, keywords),
             check_nice(nice),
             check_success_codes(success_codes),
+            policy=make_policy(**policy),
         )
 
         def decorate(function: _Function) -> _Function:
@@ -280,6 +292,7 @@ class Recording(ABC):
         duration: float | str | None = None,
         nice: int = 0,
         success_codes: int | Sequence[int] = (0,),
+        **policy: Unpack[PolicyKeywords],
     ) -> OutputReference[ExecResult]:
         """Record an executable, and return a reference to its `ExecResult`.
 
@@ -304,7 +317,7 @@ class Recording(ABC):
             ``stderr``.
         after
             Chores that must complete first, without data.
-        resources, num_nodes, exclusive, duration, nice, success_codes
+        resources, num_nodes, exclusive, duration, nice, success_codes, **policy
             As for `chore`.
 
         Raises
@@ -346,6 +359,7 @@ class Recording(ABC):
             success_codes=check_success_codes(success_codes),
             command=frozen.command,
             outputs={key: os.fspath(path) for key, path in outputs.items()},
+            policy=make_policy(**policy),
         )
         return self._add(template, frozen.data, frozen.deps, as_references(after))
 
@@ -411,7 +425,7 @@ class Recording(ABC):
 
     def template_of(self, name: str, policies: Policies) -> Template:
         """Return what the chores of a function have in common; `DelayedFunction` calls this."""
-        key = (name, policies.resources, policies.nice, policies.success_codes)
+        key = policies._replace(after=()), name
         template = self._templates.get(key)
         if template is None:
             template = self._templates[key] = Template(
@@ -420,6 +434,7 @@ class Recording(ABC):
                 policies.resources,
                 nice=policies.nice,
                 success_codes=policies.success_codes,
+                policy=policies.policy,
                 callable=name,
             )
         return template

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from matensemble import dag, wire
 from matensemble.chore import CallShape, ChoreRegistry
+from matensemble.delayed import Policies
 from matensemble.draft import Draft
 from matensemble.errors import EmptyPipelineError, UnknownNameError
-from matensemble.model import OutputReference, Resources
+from matensemble.model import OutputReference
 from matensemble.place import Place, Tail
 from matensemble.workdir import ARGUMENTS
 from matensemble.workflow import (
@@ -84,11 +85,10 @@ def save_draft(
         callables = {name: registry.dumps(name) for name in registry}
         known: Mapping[str, DelayedFunction[Any] | Strategy] = {**functions, **strategies}
         defaults = {
-            name: known[name].policies.resources if name in known else Resources()
-            for name in registry
+            name: known[name].policies if name in known else Policies() for name in registry
         }
         tail = Tail(ARGUMENTS, draft.arguments.size)  # a draft that cannot be saved is unchanged
-        envs = draft.store_env(defaults.values(), tail)
+        envs = draft.store_env((asked.resources for asked in defaults.values()), tail)
         trigger = tail.add(_freeze_trigger()) if strategies else None
         run = create_run_dir(basedir)
         manifest = Manifest(
@@ -103,10 +103,11 @@ def save_draft(
             callables={
                 name: CallableEntry(
                     shape=CallShape.of(registry[name]),
-                    resources=needed,
-                    env_place=envs.get(id(needed.env)),
+                    resources=asked.resources,
+                    env_place=envs.get(id(asked.resources.env)),
+                    policy=asked.policy,
                 )
-                for name, needed in defaults.items()
+                for name, asked in defaults.items()
             },
             strategies=tuple(
                 StrategyEntry(
@@ -117,6 +118,7 @@ def save_draft(
                     env_place=envs.get(id(policies.resources.env)),
                     success_codes=policies.success_codes,
                     nice=policies.nice,
+                    policy=policies.policy,
                 )
                 for strategy_name, (triggers, policies) in strategies.items()
             ),

@@ -10,6 +10,8 @@ Owns the format of `spawned.jsonl`, one JSON object a spec: the header of the ch
     check the call without loading it.
 ``registered_resources``
     True where a Python spec names no resources: it takes those its callable was registered with.
+``registered_policy``
+    True where a Python spec has no policy of its own: it takes that of its callable.
 ``error``
     ``{"reason": "invalid_spec", "name", "detail"}`` *instead of* a header, for a spec that cannot
     become a chore. It keeps its row, so positions are those in the returned list.
@@ -32,6 +34,7 @@ from matensemble.command import freeze_command
 from matensemble.errors import InvalidOptionError
 from matensemble.model import ChoreType, Resources
 from matensemble.place import Tail
+from matensemble.policy import DEFAULT_POLICY
 from matensemble.references import Sibling
 
 if TYPE_CHECKING:
@@ -102,6 +105,8 @@ class SpecWriter:
         header["call"] = [len(args), list(kwargs)]
         if spec.resources is None:
             header["registered_resources"] = True
+        if spec.policy is None:
+            header["registered_policy"] = True
         return header
 
     def _executable(self, spec: ChoreSpec) -> dict[str, Any]:
@@ -129,6 +134,7 @@ class SpecWriter:
             resources=resources,
             nice=spec.nice,
             success_codes=tuple(spec.success_codes),
+            policy=spec.policy or DEFAULT_POLICY,
             arguments=None if data is None else self.tail.add(data),
             env_place=None if env is None else self.tail.add(json.dumps(dict(env)).encode()),
             **fields,

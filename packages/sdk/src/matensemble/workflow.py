@@ -31,6 +31,7 @@ from matensemble.errors import (
 )
 from matensemble.model import Resources
 from matensemble.place import Place
+from matensemble.policy import DEFAULT_POLICY, ChorePolicy
 from matensemble.workdir import ARGUMENTS, DIRECTORY_PREFIX, FILE_MODE, RunDir
 
 MANIFEST_FORMAT = 1
@@ -47,6 +48,8 @@ class CallableEntry:
     """What a call needs unless it says otherwise; without `env`."""
     env_place: Place | None = None
     """Where `resources.env` stands."""
+    policy: ChorePolicy = DEFAULT_POLICY
+    """What is to happen when a call does not go well, unless it says otherwise."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as it stands in the manifest."""
@@ -54,6 +57,7 @@ class CallableEntry:
             "parameters": self.shape.parameters,
             "resources": self.resources.to_json(),
             "env": self.env_place,
+            "policy": self.policy.to_json(),
         }
 
     @classmethod
@@ -64,6 +68,7 @@ class CallableEntry:
             shape=CallShape(None if parameters is None else tuple(tuple(p) for p in parameters)),
             resources=Resources.from_json(data["resources"]),
             env_place=Place.from_json(data.get("env")),
+            policy=ChorePolicy.from_json(data.get("policy", {})),
         )
 
 
@@ -85,6 +90,8 @@ class StrategyEntry:
     """Exit codes that mean success."""
     nice: int = 0
     """Order among the ready: lower first."""
+    policy: ChorePolicy = DEFAULT_POLICY
+    """What is to happen when a strategy chore does not go well."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry as it stands in the manifest."""
@@ -96,6 +103,7 @@ class StrategyEntry:
             "env": self.env_place,
             "success_codes": self.success_codes,
             "nice": self.nice,
+            "policy": self.policy.to_json(),
         }
 
     @classmethod
@@ -109,6 +117,7 @@ class StrategyEntry:
             env_place=Place.from_json(data.get("env")),
             success_codes=tuple(data.get("success_codes", (0,))),
             nice=data.get("nice", 0),
+            policy=ChorePolicy.from_json(data.get("policy", {})),
         )
 
 

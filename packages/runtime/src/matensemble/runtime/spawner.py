@@ -105,6 +105,7 @@ class Spawner:
             resources=strategy.resources,
             nice=strategy.nice,
             success_codes=strategy.success_codes,
+            policy=strategy.policy,
             callable=strategy.name,
             arguments=strategy.arguments,
             env_place=strategy.env_place,
@@ -166,9 +167,11 @@ class Spawner:
             raise ValueError(f"no callable is registered as {chore.callable!r}; known: {known}")
         num_args, keywords = row["call"]
         entry.shape.check(chore.name, num_args, keywords)
-        if not row.get("registered_resources"):
-            return chore
-        return replace(chore, resources=entry.resources, env_place=entry.env_place)
+        if row.get("registered_resources"):
+            chore = replace(chore, resources=entry.resources, env_place=entry.env_place)
+        if row.get("registered_policy"):
+            chore = replace(chore, policy=entry.policy)
+        return chore
 
     def _check_dependencies(self, chore: Chore, siblings: Mapping[str, int]) -> None:
         for upstream in chore.upstream:
