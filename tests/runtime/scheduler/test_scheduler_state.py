@@ -356,7 +356,8 @@ def test_the_story_says_what_a_chore_waits_for():
     assert steps[-1] == (ChoreState.SUBMITTED, ChoreState.FAILED)
 
 
-def test_the_table_names_every_state_and_terminal_states_are_final():
+def test_the_table_names_every_state_and_what_has_ended_can_only_begin_again():
     assert set(TRANSITIONS) == set(ChoreState)
     for state, following in TRANSITIONS.items():
-        assert state.is_terminal == (not following)
+        # What has ended can only begin again: revoked, or tried again on request.
+        assert state.is_terminal == (following == {ChoreState.BLOCKED})

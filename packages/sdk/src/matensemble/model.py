@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
@@ -249,6 +249,10 @@ class Resources:
     def num_gpus(self) -> int:
         """GPUs of all tasks together."""
         return self.num_tasks * self.gpus_per_task
+
+    def but(self, **changes: Any) -> Resources:
+        """Return the same request with some fields changed."""
+        return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
         """Return what differs from the defaults, without the environment (it may hold secrets)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from matensemble.chore import Chore
-from matensemble.model import ChoreState, Reason
+from matensemble.model import ChoreState, Reason, Resources
+from matensemble.policy import OnFailure
 from matensemble.runtime.scheduler.resources import Placement, Shape
-from matensemble.runtime.scheduler.states import BLOCKED
+from matensemble.runtime.scheduler.states import BLOCKED, COMPLETED, FAILED, SKIPPED
 
 
 class Group:
@@ -20,6 +22,30 @@ class Group:
         """In the order of their admission."""
         self.counts = dict.fromkeys(ChoreState, 0)
         """How many of them stand where."""
+
+
+class Past:
+    """What befell a chore beside the plain way; most chores have none, so it has an object."""
+
+    __slots__ = ("avoid", "cause", "cause_detail", "is_delayed", "losses", "retries", "revocations")
+
+    def __init__(self) -> None:
+        self.retries = 0
+        """Attempts that were charged to its own budget."""
+        self.losses = 0
+        """Attempts that were lost to the infrastructure."""
+        self.revocations = 0
+        """How often it waited for the result of another to be made again."""
+        self.avoid: frozenset[int] = frozenset()
+        """Nodes that it keeps off, because attempts were lost there."""
+        self.is_delayed = False
+        """Whether it waits before another attempt; counts as one that is missing."""
+        self.cause: Reason | None = None
+        """The limit for which its live attempt is being ended."""
+        self.cause_detail = ""
+
+
+_NO_PAST = Past()
 
 
 class Entry:
@@ -35,6 +61,7 @@ class Entry:
         "is_cancelling",
         "missing",
         "order",
+        "own_past",
         "placement",
         "reason",
         "root",
@@ -50,7 +77,8 @@ class Entry:
         """`nice`, then admission; unique."""
         self.state = BLOCKED
         self.missing = 0
-        """Dependencies that have not completed; all gathers together count as one."""
+        """Dependencies that are not satisfied; all gathers together count as one, a wait before
+        another attempt too."""
         self.dependents: list[Entry] | None = None
         self.attempt = 0
         """Latest attempt, from 1; 0 before the first."""
@@ -63,6 +91,39 @@ class Entry:
         self.root: str | None = None
         """For SKIPPED: the failure it is a consequence of."""
         self.detail = ""
+        self.own_past: Past | None = None
+
+    @property
+    def past(self) -> Past:
+        """What befell it beside the plain way; read only."""
+        return self.own_past or _NO_PAST
+
+    def remember(self) -> Past:
+        """Return its past for writing."""
+        if self.own_past is None:
+            self.own_past = Past()
+        return self.own_past
+
+    def change(self, *, nice: int | None = None, resources: Resources | None = None) -> None:
+        """Let it ask for something else from now on; None keeps."""
+        if nice is not None:
+            self.chore = replace(self.chore, nice=nice)
+            self.order = (nice, self.order[1])
+        if resources is not None:
+            self.chore = replace(self.chore, resources=resources)
+            self.shape = Shape.of(resources)
+
+    @property
+    def is_ignoring(self) -> bool:
+        """Whether its dependents run although it has no result."""
+        return self.chore.policy.on_failure is OnFailure.IGNORE
+
+    @property
+    def is_satisfied(self) -> bool:
+        """Whether its dependents need not wait for it any more."""
+        if self.state is COMPLETED:
+            return True
+        return self.state in (FAILED, SKIPPED) and self.is_ignoring
 
 
 class Transition(NamedTuple):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from matensemble.runtime.scheduler.states import BLOCKED, COMPLETED, LIVE, READY, SUBMITTED
+from matensemble.runtime.scheduler.resources import Share
+from matensemble.runtime.scheduler.states import BLOCKED, FAILED, LIVE, READY, SUBMITTED
 
 if TYPE_CHECKING:
     from matensemble.runtime.scheduler.state import SchedulerState
@@ -28,9 +29,10 @@ def _check_resources(state: SchedulerState) -> None:
     held: dict[int, list[int]] = {}
     for entry in state:
         for share in entry.placement or ():
-            cores_gpus = held.setdefault(share.node, [0, 0])
-            cores_gpus[0] += share.cores
-            cores_gpus[1] += share.gpus
+            _add(held, share)
+    for placement in state.starter.lingering.values():
+        for share in placement:
+            _add(held, share)
     ledger = state.ledger
     for index, node in enumerate(state.allocation.nodes):
         cores, gpus = held.get(index, (0, 0))
@@ -45,34 +47,46 @@ def _check_resources(state: SchedulerState) -> None:
     assert ledger._keys == sorted(ledger._classes), "the classes are not the sorted keys"
 
 
+def _add(held: dict[int, list[int]], share: Share) -> None:
+    cores_gpus = held.setdefault(share.node, [0, 0])
+    cores_gpus[0] += share.cores
+    cores_gpus[1] += share.gpus
+
+
 def _check_counts(state: SchedulerState) -> None:
+    roster = state.roster
     by_state = Counter(entry.state for entry in state)
-    assert {s: n for s, n in state._total.items() if n} == dict(by_state), "counts differ"
-    for name, group in state._groups.items():
+    assert {s: n for s, n in roster.total.items() if n} == dict(by_state), "counts differ"
+    for name, group in roster.groups.items():
         recount = Counter(entry.state for entry in group.members)
         assert {s: n for s, n in group.counts.items() if n} == dict(recount), (
             f"counts of {name} differ"
         )
     unended = Counter(e.chore.stage for e in state if not e.state.is_terminal)
-    assert {s: n for s, n in enumerate(state._unended) if n} == dict(unended), "stages differ"
+    assert {s: n for s, n in enumerate(roster.unended) if n} == dict(unended), "stages differ"
     live = {entry.chore.id for entry in state if entry.state in LIVE}
-    assert set(state._live) == live, "live attempts differ from submitted and running chores"
-    assert set(state._starter.queued) <= live, "a queued chore is not live"
+    assert set(roster.live) == live, "live attempts differ from submitted and running chores"
+    delayed = sum(entry.past.is_delayed for entry in state)
+    assert delayed == state.num_delayed, "delayed chores differ from a recount"
+    failed = [entry for entry in state if entry.state is FAILED]
+    assert len(failed) == state.num_root_failures, "root failures differ from a recount"
+    assert sum(e.is_ignoring for e in failed) == state.num_ignored, "ignored failures differ"
+    assert set(state.starter.queued) <= live, "a queued chore is not live"
 
 
 def _check_chores(state: SchedulerState) -> None:
-    gathering = {entry.chore.id for waiting in state._gathering.values() for entry in waiting}
+    gathering = {entry.chore.id for waiting in state.roster.gathering.values() for entry in waiting}
     for entry in state:
         name = entry.chore.id
-        waits = sum(state.entry(up).state is not COMPLETED for up in entry.chore.upstream)
-        waits += name in gathering
+        waits = sum(not state.entry(up).is_satisfied for up in entry.chore.upstream)
+        waits += (name in gathering) + entry.past.is_delayed
         if entry.state is BLOCKED:
             assert waits == entry.missing > 0, f"{name} is blocked without a reason"
-        elif entry.state is READY or entry.state in LIVE or entry.state is COMPLETED:
+        elif entry.state is READY:
             assert waits == 0, f"{name} is {entry.state} before its dependencies completed"
         if entry.state in (BLOCKED, READY):
             assert entry.placement is None or entry.attempt, f"{name} holds resources too early"
         if entry.state is SUBMITTED and entry.placement is None:
-            assert name in state._starter.queued, (
+            assert name in state.starter.queued, (
                 f"{name} was submitted and neither holds nor queues"
             )

@@ -15,4 +15,9 @@ class Policy:
     """How often the cores of the allocation may be given to chores that overtake a waiting one,
     before nodes are set aside for it. 0 lets nothing overtake; infinity never sets nodes aside."""
     max_root_failures: int | None = None
-    """Cancel the rest after this many failures that are not consequences; None never does."""
+    """Cancel the rest after this many failures that are neither consequences nor ignored; None
+    never does."""
+    max_losses: int = 3
+    """How many attempts of a chore may be lost to the infrastructure before it fails of it."""
+    max_revocations: int = 3
+    """How often a chore may wait for a damaged result to be made again before it fails of it."""

@@ -27,7 +27,7 @@ W = TypeVar("W", bound=Waiting)
 
 
 class ReadyQueue(Generic[W]):
-    """Ready chores by shape; who leaves the ready state is dropped when he is met."""
+    """Ready chores by shape; what leaves the ready state is dropped when it is met."""
 
     def __init__(self) -> None:
         self._heaps: dict[Shape, list[tuple[tuple[int, int], W]]] = {}
@@ -40,8 +40,9 @@ class ReadyQueue(Generic[W]):
         """Return the first ready chore of a shape without removing it, or None."""
         heap = self._heaps.get(shape)
         while heap:
-            chore = heap[0][1]
-            if chore.state is READY:
+            order, chore = heap[0]
+            # Its order or its shape may have changed since: then it stands elsewhere, too.
+            if chore.state is READY and chore.order == order and chore.shape == shape:
                 return chore
             self.pop(shape)
         return None
@@ -61,7 +62,7 @@ class ReadyQueue(Generic[W]):
     def in_order(self) -> Iterator[W]:
         """Yield the first ready chore, then the first of those behind it, and so on.
 
-        A shape whose chore is still ready when the next one is asked for does not fit now and is
+        A shape whose chore still waits here when the next one is asked for does not fit now and is
         left out from there on; otherwise its next chore takes its turn. So a whole pass costs
         O(shapes + starts · log n).
         """
@@ -69,6 +70,8 @@ class ReadyQueue(Generic[W]):
         heapify(heads)
         while heads:
             _, chore = heappop(heads)
+            shape = chore.shape
             yield chore
-            if chore.state is not READY and (following := self.head(chore.shape)):
+            following = self.head(shape)
+            if following is not None and following is not chore:
                 heappush(heads, (following.order, following))

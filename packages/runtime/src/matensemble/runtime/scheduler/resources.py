@@ -42,6 +42,8 @@ class Allocation(NamedTuple):
         """Return the allocation in words, equal nodes together, for messages."""
         kinds: dict[tuple[int, int], int] = {}
         for node in self.nodes:
+            if not node.cores:
+                continue  # lost
             kinds[node.cores, node.gpus] = kinds.get((node.cores, node.gpus), 0) + 1
         return ", ".join(
             f"{count} node{'s' if count > 1 else ''} with {cores} core{'s' if cores > 1 else ''}"
@@ -98,6 +100,7 @@ class Ledger:
 
     def __init__(self, allocation: Allocation) -> None:
         self.allocation = allocation
+        self._whole = allocation
         self._free: list[tuple[int, int]] = [(n.cores, n.gpus) for n in allocation.nodes]
         self._classes: dict[tuple[int, int], dict[int, None]] = {}
         self._keys: list[tuple[int, int]] = []  # sorted; the keys of _classes
@@ -133,6 +136,21 @@ class Ledger:
         self._enter(index, after)
         self.free_cores += cores
         self.free_gpus += gpus
+
+    def lose(self, index: int) -> None:
+        """Take a node out; what is held there is given back to nobody. Does nothing twice."""
+        self._resize(index, 0, 0)
+
+    def regain(self, index: int) -> None:
+        """Take a node in again with all it has. Does nothing twice."""
+        self._resize(index, *self._whole.nodes[index][1:])
+
+    def _resize(self, index: int, cores: int, gpus: int) -> None:
+        node = self.allocation.nodes[index]
+        self.change(index, cores - node.cores, gpus - node.gpus)
+        nodes = [*self.allocation.nodes]
+        nodes[index] = Node(node.name, cores, gpus)
+        self.allocation = Allocation(tuple(nodes))
 
     def take(self, placement: Placement) -> None:
         """Mark a placement as held."""

@@ -51,11 +51,16 @@ class Starter:
 
     def __init__(self, policy: Policy) -> None:
         self.ledger = Ledger(Allocation(()))
+        self._whole = Allocation(())
         self.queued: dict[str, Entry] = {}
         """Submitted beyond what fits, oldest first."""
         self.waiter: Entry | None = None
         """The first in order of those that did not fit when starts were last considered."""
         self._policy = policy
+        self.too_long: dict[str, Entry] = {}
+        """Ready, and asking for more time than was left."""
+        self.lingering: dict[tuple[str, int], Placement] = {}
+        """What attempts hold that are over and will be made again, until it is given back."""
         self._ready: ReadyQueue[Entry] = ReadyQueue()
         self._fits: dict[Shape, bool] = {}
         self._overtaken_cores = 0
@@ -64,28 +69,43 @@ class Starter:
     def begin(self, allocation: Allocation) -> None:
         """Take the nodes that chores may use."""
         self.ledger = Ledger(allocation)
+        self._whole = allocation
 
     def can_ever_fit(self, shape: Shape) -> bool:
-        """Return whether a shape fits into the empty allocation; looked up once a shape."""
+        """Return whether a shape fits into the empty allocation; looked up once a shape.
+
+        Nodes that are lost count: they may come back, and the run can go on elsewhere.
+        """
         fits = self._fits.get(shape)
         if fits is None:
-            fits = self._fits[shape] = can_ever_fit(shape, self.ledger.allocation)
+            fits = self._fits[shape] = can_ever_fit(shape, self._whole)
         return fits
 
     def push(self, entry: Entry) -> None:
         """Take a chore that waits for resources only."""
         self._ready.push(entry)
 
-    def starts(self) -> Iterator[Start]:
-        """Yield what starts now, in order; the caller moves each on before it asks for the next."""
+    def starts(self, time_left: float | None = None) -> Iterator[Start]:
+        """Yield what starts now, in order; the caller moves each on before it asks for the next.
+
+        Parameters
+        ----------
+        time_left
+            Seconds for which a chore can run; those that ask for more are put aside, for good,
+            since time only gets less. None: no limit.
+        """
         first_waiting: Entry | None = None
         for entry in self._ready.in_order():
             is_overtaking = first_waiting is not None
             if self.ledger.free_cores <= 0 or (is_overtaking and self._policy.patience <= 0):
                 first_waiting = first_waiting or entry
                 break
+            if time_left is not None and (entry.chore.resources.duration or 0.0) > time_left:
+                self._ready.pop(entry.shape)
+                self.too_long[entry.chore.id] = entry
+                continue
             avoid = self._set_aside if is_overtaking else _NONE
-            placement = self.ledger.find(entry.shape, avoid)
+            placement, avoid = self._find(entry, avoid)
             if placement is not None:
                 if is_overtaking:
                     self._overtaken_cores += entry.shape.num_cores
@@ -100,6 +120,16 @@ class Starter:
         elif self._policy.look_ahead:
             yield from self._look_ahead()
 
+    def _find(self, entry: Entry, avoid: frozenset[int]) -> tuple[Placement | None, frozenset[int]]:
+        """Return where a chore fits, and the nodes it keeps off.
+
+        It keeps off the nodes on which it was lost as long as others could ever hold it.
+        """
+        own = entry.past.avoid
+        if own and Ledger(self.ledger.allocation).find(entry.shape, own) is not None:
+            avoid = avoid | own
+        return self.ledger.find(entry.shape, avoid), avoid
+
     def forget_waiter(self) -> None:
         """Note that nothing waits for room any more."""
         self.waiter, self._set_aside = None, _NONE
@@ -109,7 +139,9 @@ class Starter:
         if entry is not self.waiter:
             self.waiter, self._set_aside, self._overtaken_cores = entry, _NONE, 0
         limit = self._policy.patience * self.ledger.allocation.num_cores
-        if not self._set_aside and self._overtaken_cores >= limit:
+        if self._set_aside or self._overtaken_cores < limit:
+            return
+        if can_ever_fit(entry.shape, self.ledger.allocation):  # else it waits for a lost node
             self._set_aside = nodes_to_set_aside(entry.shape, self.ledger)
 
     def _look_ahead(self) -> Iterator[Start]:
@@ -130,6 +162,22 @@ class Starter:
     def give_back(self, entry: Entry) -> None:
         """Take back what a chore held, and expect queued ones on it, oldest first."""
         self._release(entry)
+        self._expect_queued()
+
+    def let_linger(self, entry: Entry) -> None:
+        """Keep apart what the last attempt of a chore holds, so that it can start again."""
+        if entry.placement is not None:
+            self.lingering[entry.chore.id, entry.attempt] = entry.placement
+            entry.placement = None
+
+    def give_back_lingering(self, chore_id: str, attempt: int) -> None:
+        """Take back what an attempt held that is over; does nothing where it holds nothing."""
+        placement = self.lingering.pop((chore_id, attempt), None)
+        if placement is not None:
+            self.ledger.give_back(placement)
+            self._expect_queued()
+
+    def _expect_queued(self) -> None:
         for waiting in list(self.queued.values()):
             placement = self.ledger.find(waiting.shape)
             if placement is None:

@@ -1,7 +1,8 @@
 """The scheduler's state: the only thing that changes where a chore stands.
 
 `SchedulerState.handle(event)` takes a fact and returns orders; it reads no clock, file, thread or
-Flux handle. The engine is its only caller. Every event costs O(log n) plus the chores it changes.
+Flux handle. The engine is its only caller. Every event about a chore costs O(log n) plus the chores
+it changes; only what a person asks for (`RetryRequested`) looks at all of them.
 
 Gathers
 -------
@@ -11,19 +12,22 @@ other dependencies completed); see `matensemble.dag` for stages.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from matensemble.chore import Chore
 from matensemble.model import ChoreState, Reason
+from matensemble.policy import OnFailure
 from matensemble.records import RecordKind
-from matensemble.runtime.scheduler import events as ev
-from matensemble.runtime.scheduler.entry import Entry, Group, Transition
+from matensemble.runtime.scheduler import attempts, events as ev, requests
+from matensemble.runtime.scheduler.entry import Entry, Transition
 from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit
 from matensemble.runtime.scheduler.invariants import validate
 from matensemble.runtime.scheduler.policy import Policy
-from matensemble.runtime.scheduler.resources import Allocation, Ledger, Shape
+from matensemble.runtime.scheduler.resources import Allocation, Ledger
+from matensemble.runtime.scheduler.restoring import restore
+from matensemble.runtime.scheduler.retrying import Failure
+from matensemble.runtime.scheduler.roster import Roster
 from matensemble.runtime.scheduler.starter import Start, Starter
 from matensemble.runtime.scheduler.states import (
     BLOCKED,
@@ -35,13 +39,10 @@ from matensemble.runtime.scheduler.states import (
     RUNNING,
     SKIPPED,
     SUBMITTED,
-    TRANSITIONS,
     Phase,
 )
 from matensemble.runtime.scheduler.story import Story, tell_story
 from matensemble.status import MAX_ROOT_FAILURES, Counts, RootFailure
-
-HISTORY_LENGTH = 1000
 
 _END_RECORDS = {
     COMPLETED: RecordKind.COMPLETED,
@@ -52,100 +53,118 @@ _END_RECORDS = {
 
 
 class SchedulerState:
-    """All chores, what is free, and what to do next."""
+    """All chores, what is free, and what to do next.
+
+    Attributes
+    ----------
+    policy
+        What the contract leaves open.
+    phase
+        What it is willing to do.
+    root_failures
+        The first failures that are no consequences of others.
+    num_root_failures
+        How many there are; of these, `num_ignored` by their own policy.
+    num_delayed
+        Chores that wait before another attempt.
+    is_signalled
+        Whether what runs was told by a signal that the allocation ends.
+    roster, starter
+        The parts of the state, for the modules of this package that change it with it.
+    """
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
         self.phase = Phase.STARTING
         self.root_failures: list[RootFailure] = []
         self.num_root_failures = 0
-        self._history: deque[tuple[str, ChoreState, ChoreState, type]] = deque(
-            maxlen=HISTORY_LENGTH
-        )
-        self._starter = Starter(self.policy)
-        self._entries: dict[str, Entry] = {}
-        self._groups: dict[str, Group] = {}
-        self._total: dict[ChoreState, int] = dict.fromkeys(ChoreState, 0)
-        self._live: dict[str, Entry] = {}  # an attempt is with the executor
-        self._unended: list[int] = []  # chores that have not ended, by stage
-        self._stage = 0  # lowest stage that has such chores
-        self._gathering: dict[int, list[Entry]] = {}  # waiting for the stages below
+        self.num_ignored = 0
+        self.roster = Roster()
+        self.starter = Starter(self.policy)
+        self.num_delayed = 0
+        self.is_signalled = False
         self._event: type = object
         self._out: list[Instruction] = []
 
     # --- reading ------------------------------------------------------------------------------
 
     def __contains__(self, chore_id: object) -> bool:
-        return chore_id in self._entries
+        return chore_id in self.roster.entries
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.roster.entries)
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries.values())
+        return iter(self.roster)
 
     def entry(self, chore_id: str) -> Entry:
         """Return a chore and where it stands; raises KeyError for an unknown id."""
-        return self._entries[chore_id]
+        return self.roster.entries[chore_id]
 
     def members(self, group: str) -> list[Entry]:
         """Return the chores of a group in the order of their admission."""
-        known = self._groups.get(group)
+        known = self.roster.groups.get(group)
         return known.members if known is not None else []
 
     @property
     def ledger(self) -> Ledger:
         """What is free, node by node."""
-        return self._starter.ledger
+        return self.starter.ledger
 
     @property
     def allocation(self) -> Allocation:
-        """The nodes that chores may use."""
+        """The nodes that chores may use; those that are lost have nothing."""
         return self.ledger.allocation
 
     @property
     def num_live(self) -> int:
         """Attempts that are with the executor."""
-        return len(self._live)
+        return len(self.roster.live)
 
     @property
     def num_ready(self) -> int:
         """Chores that wait for resources only."""
-        return self._total[READY]
+        return self.roster.total[READY]
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do in this phase."""
-        if self._live:
+        if self.roster.live:
             return False
-        if self.phase is Phase.INTERRUPTING:
+        if self.phase in (Phase.INTERRUPTING, Phase.DRAINING):
             return True
-        return not self._total[READY] and not self._total[BLOCKED]
+        return not self.roster.total[READY] and not self.roster.total[BLOCKED]
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether all that is left asks for more time than was left when starts were considered."""
+        too_long = self.starter.too_long
+        if not too_long or self.roster.live or self.num_delayed:
+            return False
+        ready = sum(entry.state is READY for entry in too_long.values())
+        return bool(ready) and ready == self.roster.total[READY]
 
     def counts(self) -> Counts:
         """Return how many chores stand where."""
-        return _counts(self._total)
+        return self.roster.counts()
 
     def counts_by_group(self) -> dict[str, Counts]:
         """Return the same by group."""
-        return {name: _counts(group.counts) for name, group in self._groups.items()}
+        return self.roster.counts_by_group()
 
     @property
     def history(self) -> list[Transition]:
-        """The latest changes of state, oldest first; at most `HISTORY_LENGTH`."""
-        return [
-            Transition(chore_id, before, after, event.__name__)
-            for chore_id, before, after, event in self._history
-        ]
+        """The latest changes of state, oldest first."""
+        return self.roster.history
 
     @property
     def waiter(self) -> Entry | None:
         """The first ready chore, in order, that did not fit when starts were last considered."""
-        return self._starter.waiter
+        return self.starter.waiter
 
     def story(self, chore_id: str) -> Story:
         """Return why a chore is in its state. O(dependencies)."""
-        return tell_story(self, self._entries[chore_id])
+        return tell_story(self, self.entry(chore_id))
 
     # --- the one door -------------------------------------------------------------------------
 
@@ -167,148 +186,134 @@ class SchedulerState:
         return out
 
     def _on_allocation(self, event: ev.AllocationLearned) -> None:
-        if self._entries:
+        if len(self):
             raise ValueError("the allocation must be known before the first chore")
-        self._starter.begin(event.allocation)
+        self.starter.begin(event.allocation)
 
     def _on_added(self, event: ev.ChoreAdded) -> None:
-        entry = self._admit(event.chore)
+        entry = self.roster.admit(event.chore)
         if event.parent is not None:
             self._record_added(event.chore, event.parent)
-        root = self._link(entry)
-        if root is not None:
-            self._skip(entry, root)
-        elif self.phase is Phase.STOPPING:
-            self._cancel_now(entry)
-        elif not self._starter.can_ever_fit(entry.shape):
-            self._fail(
-                entry,
-                Reason.EXCEEDS_ALLOCATION,
-                detail=f"asks for {event.chore.resources.describe()}; "
-                f"the allocation has {self.allocation.describe() or 'no usable node'}. "
-                "Ask for less, or run it in a larger allocation",
-            )
-        elif not entry.missing:
-            self._become_ready(entry)
+        self.decide_anew(entry)
 
     def _on_spec_rejected(self, event: ev.SpecRejected) -> None:
-        entry = self._admit(event.chore)
+        entry = self.roster.admit(event.chore)
         self._record_added(event.chore, event.parent)
-        self._fail(entry, event.reason, detail=event.detail)
+        self.fail(entry, Failure(event.reason, None, event.detail))
 
-    def _on_starts(self, _: ev.StartsConsidered) -> None:
+    def _on_restored(self, event: ev.ChoreRestored) -> None:
+        restore(self, event.chore, event.standing)
+
+    def _on_starts(self, event: ev.StartsConsidered) -> None:
         if self.phase is not Phase.STARTING:
             return
-        if self._gathering:
-            self._release_gathers()
-        if not self._total[READY]:
-            self._starter.forget_waiter()
+        if self.roster.gathering:
+            for entry in self.roster.take_released_gathers():
+                self.one_less(entry)
+        if not self.roster.total[READY]:
+            self.starter.forget_waiter()
             return
-        for start in self._starter.starts():
+        for start in self.starter.starts(event.time_left):
             self._submit(start)
 
     def _on_submitted(self, event: ev.ChoreSubmitted) -> None:
-        if self._live_attempt(event) is not None:
+        if self.live_attempt(event) is not None:
             fields = {"j": event.jobid}
             self._out.append(Record(RecordKind.SUBMITTED, event.chore_id, event.attempt, fields))
 
     def _on_placed(self, event: ev.ChorePlaced) -> None:
         entry = self._holding_attempt(event)
         if entry is not None:
-            self._starter.correct(entry, event.placement)
+            self.starter.correct(entry, event.placement)
 
     def _on_started(self, event: ev.ChoreStarted) -> None:
-        entry = self._live_attempt(event)
+        entry = self.live_attempt(event)
         if entry is not None and entry.state is SUBMITTED:
-            self._move(entry, RUNNING)
+            self.move(entry, RUNNING)
             fields = {"h": event.host} if event.host else None
             self._out.append(Record(RecordKind.STARTED, event.chore_id, event.attempt, fields))
 
     def _on_finished(self, event: ev.ChoreFinished) -> None:
-        entry = self._live_attempt(event)
+        entry = self.live_attempt(event)
         if entry is None:
             return
-        del self._live[event.chore_id]
-        self._starter.queued.pop(event.chore_id, None)
+        self.bury(entry)
         entry.exit_code = event.exit_code
         if event.reason is None:
             self._complete(entry)
-        elif event.reason is not Reason.CANCELLED:
-            self._fail(entry, event.reason, event.exit_code, event.detail)
-        elif self.phase is Phase.INTERRUPTING and not entry.is_cancelling:
-            self._move(entry, READY)
-            fields = {"d": "interrupted"}
-            self._out.append(Record(RecordKind.REQUEUED, event.chore_id, event.attempt, fields))
         else:
-            self._cancel_now(entry, event.detail)
+            attempts.end_badly(self, entry, event)
+
+    def _on_nodes(self, event: ev.NodesChanged) -> None:
+        for index in event.lost:
+            self.ledger.lose(index)
+        for index in event.back - event.lost:
+            self.ledger.regain(index)
 
     def _on_freed(self, event: ev.ResourcesFreed) -> None:
         entry = self._holding_attempt(event)
         if entry is not None:
-            self._starter.give_back(entry)
-
-    def _on_cancel(self, event: ev.CancelRequested) -> None:
-        if event.chore_ids is None:
-            self._stop()
+            self.starter.give_back(entry)
         else:
-            self._cancel_all(event.chore_ids)
-
-    def _on_interrupt(self, event: ev.InterruptRequested) -> None:
-        if self.phase is Phase.INTERRUPTING:
-            return
-        self.phase = Phase.INTERRUPTING
-        for entry in self._live.values():
-            self._out.append(Cancel(entry.chore.id, entry.attempt))
-
-    def _on_pause(self, _: ev.PauseRequested) -> None:
-        if self.phase is Phase.STARTING:
-            self.phase = Phase.PAUSED
-
-    def _on_resume(self, _: ev.ResumeRequested) -> None:
-        if self.phase is Phase.PAUSED:
-            self.phase = Phase.STARTING
+            self.starter.give_back_lingering(event.chore_id, event.attempt)
 
     # --- admission ----------------------------------------------------------------------------
 
-    def _admit(self, chore: Chore) -> Entry:
-        if chore.id in self._entries:
-            raise ValueError(f"{chore.id} was added twice")
-        group = self._groups.get(chore.name)
-        if group is None:
-            group = self._groups[chore.name] = Group()
-        entry = Entry(chore, group, Shape.of(chore.resources), len(self._entries))
-        self._entries[chore.id] = entry
-        group.members.append(entry)
-        group.counts[BLOCKED] += 1
-        self._total[BLOCKED] += 1
-        stage = chore.stage
-        while len(self._unended) <= stage:
-            self._unended.append(0)
-        self._unended[stage] += 1
-        self._stage = min(self._stage, stage)
-        return entry
+    def decide_anew(self, entry: Entry) -> None:
+        """Decide where a blocked chore goes, from where its dependencies stand."""
+        root = self.link(entry)
+        if root is not None:
+            self.skip(entry, root)
+        elif self.phase is Phase.STOPPING:
+            self.cancel_now(entry)
+        elif not self.starter.can_ever_fit(entry.shape):
+            self.fail(
+                entry,
+                Failure(
+                    Reason.EXCEEDS_ALLOCATION,
+                    None,
+                    f"asks for {entry.chore.resources.describe()}; "
+                    f"the allocation has {self.allocation.describe() or 'no usable node'}. "
+                    "Ask for less, or run it in a larger allocation",
+                ),
+            )
+        elif not entry.missing:
+            self.become_ready(entry)
 
-    def _link(self, entry: Entry) -> str | None:
-        """Connect a new chore to its dependencies; return the root of one that has no result."""
+    def link(self, entry: Entry) -> str | None:
+        """Connect a chore to its dependencies; return the root of one that has no result."""
         root: str | None = None
+        entry.missing = 0
         for chore_id in entry.chore.upstream:
-            upstream = self._entries.get(chore_id)
+            upstream = self.roster.entries.get(chore_id)
             if upstream is None or upstream is entry:
                 raise ValueError(f"{entry.chore.id} depends on {chore_id}, which is not known")
-            if upstream.state is COMPLETED:
+            if upstream.is_satisfied:
                 continue
             if upstream.state.is_terminal:
                 root = upstream.root or chore_id
                 continue
-            entry.missing += 1
-            if upstream.dependents is None:
-                upstream.dependents = []
-            upstream.dependents.append(entry)
+            self.wait_for(entry, upstream)
         if entry.chore.gathers:
             # Released when starts are considered: only then is everything of the moment known.
             entry.missing += 1
-            self._gathering.setdefault(entry.chore.stage, []).append(entry)
+            self.roster.gathering.setdefault(entry.chore.stage, []).append(entry)
         return root
+
+    def wait_for(self, entry: Entry, upstream: Entry) -> None:
+        """Let a chore wait for another one."""
+        entry.missing += 1
+        if upstream.dependents is None:
+            upstream.dependents = []
+        upstream.dependents.append(entry)
+
+    def order(self, instruction: Instruction) -> None:
+        """Order something, after what was ordered for this event before."""
+        self._out.append(instruction)
+
+    def record(self, kind: RecordKind, entry: Entry, fields: dict[str, Any] | None = None) -> None:
+        """Order a record about a chore."""
+        self._out.append(Record(kind, entry.chore.id, entry.attempt or 1, fields))
 
     def _record_added(self, chore: Chore, parent: str) -> None:
         fields = {"header": chore.to_header(), "parent": parent}
@@ -317,64 +322,97 @@ class SchedulerState:
     def _submit(self, start: Start) -> None:
         entry, chore = start.entry, start.entry.chore
         entry.attempt += 1
-        self._move(entry, SUBMITTED)
-        self._live[chore.id] = entry
+        self.move(entry, SUBMITTED)
+        self.roster.live[chore.id] = entry
         self._out.append(Record(RecordKind.SUBMIT_INTENT, chore.id, entry.attempt))
         self._out.append(Submit(chore, entry.attempt, start.placement, start.avoid))
+
+    def bury(self, entry: Entry) -> None:
+        """Note that the live attempt of a chore is over."""
+        del self.roster.live[entry.chore.id]
+        self.starter.queued.pop(entry.chore.id, None)
 
     # --- ending -------------------------------------------------------------------------------
 
     def _complete(self, entry: Entry) -> None:
         self._end(entry, COMPLETED)
+        self.release(entry)
+
+    def release(self, entry: Entry) -> None:
+        """Let the dependents of a chore wait for one less."""
         dependents, entry.dependents = entry.dependents, None
         for dependent in dependents or ():
-            self._one_less(dependent)
+            self.one_less(dependent)
 
-    def _one_less(self, entry: Entry) -> None:
+    def one_less(self, entry: Entry) -> None:
+        """Note that one of the things a chore waits for is there."""
         entry.missing -= 1
         if not entry.missing and entry.state is BLOCKED:
-            self._become_ready(entry)
+            self.become_ready(entry)
 
-    def _become_ready(self, entry: Entry) -> None:
-        self._move(entry, READY)
-        self._starter.push(entry)
+    def become_ready(self, entry: Entry) -> None:
+        """Let a chore wait for resources only."""
+        self.move(entry, READY)
+        self.starter.push(entry)
 
-    def _fail(
-        self, entry: Entry, reason: Reason, exit_code: int | None = None, detail: str = ""
-    ) -> None:
-        entry.reason, entry.exit_code, entry.detail = reason, exit_code, detail
+    def fail(self, entry: Entry, failure: Failure) -> None:
+        """End a chore that has no live attempt as failed, with all consequences."""
+        entry.reason, entry.exit_code, entry.detail = failure[:3]
         self._end(entry, FAILED)
-        self.num_root_failures += 1
-        if len(self.root_failures) < MAX_ROOT_FAILURES:
-            self.root_failures.append(RootFailure(entry.chore.id, reason.value, exit_code, detail))
+        self.count_failure(entry)
+        if entry.is_ignoring:
+            self.release(entry)
+            return
         self._skip_dependents(entry)
         limit = self.policy.max_root_failures
-        if limit is not None and self.num_root_failures >= limit:
-            self._stop()
+        num_counted = self.num_root_failures - self.num_ignored
+        is_fatal = entry.chore.policy.on_failure is OnFailure.ABORT
+        if is_fatal or (limit is not None and num_counted >= limit):
+            self.stop()
 
-    def _cancel_now(self, entry: Entry, detail: str = "") -> None:
+    def count_failure(self, entry: Entry) -> None:
+        """Note a failure that is no consequence of another."""
+        self.num_root_failures += 1
+        self.num_ignored += entry.is_ignoring
+        if len(self.root_failures) < MAX_ROOT_FAILURES:
+            reason = entry.reason.value if entry.reason else ""
+            self.root_failures.append(
+                RootFailure(entry.chore.id, reason, entry.exit_code, entry.detail)
+            )
+
+    def uncount_failure(self, entry: Entry) -> None:
+        """Forget a failure that is to be tried again."""
+        self.num_root_failures -= 1
+        self.num_ignored -= entry.is_ignoring
+        self.root_failures = [f for f in self.root_failures if f.chore_id != entry.chore.id]
+
+    def cancel_now(self, entry: Entry, detail: str = "") -> None:
+        """Cancel a chore that has no live attempt."""
+        attempts.end_delay(self, entry)
         entry.reason, entry.detail = Reason.CANCELLED, detail
         self._end(entry, CANCELLED)
         self._skip_dependents(entry)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Cancel all that has not ended, and from now on what is added."""
-        if self.phase in (Phase.STARTING, Phase.PAUSED):
+        if self.phase in (Phase.STARTING, Phase.PAUSED, Phase.DRAINING):
             self.phase = Phase.STOPPING
-            self._cancel_all(self._entries)
+            self.cancel_all(self.roster.entries)
 
-    def _cancel_all(self, chore_ids: Iterable[str]) -> None:
+    def cancel_all(self, chore_ids: Iterable[str]) -> None:
+        """Cancel what has not ended of some chores."""
         for chore_id in list(chore_ids):
-            entry = self._entries[chore_id]
+            entry = self.entry(chore_id)
             if entry.state.is_terminal or entry.is_cancelling:
                 continue
-            entry.is_cancelling = True
             if entry.state in LIVE:
+                entry.is_cancelling = True
                 self._out.append(Cancel(chore_id, entry.attempt))
             else:
-                self._cancel_now(entry)
+                self.cancel_now(entry)
 
-    def _skip(self, entry: Entry, root: str) -> None:
+    def skip(self, entry: Entry, root: str) -> None:
+        """End a chore that needs what another one does not have."""
         entry.reason, entry.root = Reason.DEPENDENCY_FAILED, root
         self._end(entry, SKIPPED)
 
@@ -385,15 +423,17 @@ class SchedulerState:
             entry = work.pop()
             dependents, entry.dependents = entry.dependents, None
             for dependent in dependents or ():
-                if dependent.state is BLOCKED:
-                    dependent.reason, dependent.root = Reason.DEPENDENCY_FAILED, failed.chore.id
-                    self._end(dependent, SKIPPED)
+                if dependent.state is not BLOCKED:
+                    continue
+                self.skip(dependent, failed.root or failed.chore.id)
+                if dependent.is_ignoring:
+                    self.release(dependent)
+                else:
                     work.append(dependent)
 
     def _end(self, entry: Entry, state: ChoreState) -> None:
         """Bring a chore to a terminal state and record it."""
-        self._move(entry, state)
-        self._unended[entry.chore.stage] -= 1
+        self.move(entry, state)
         fields: dict[str, Any] = {}
         if state is SKIPPED:
             fields["u"] = entry.root
@@ -403,74 +443,67 @@ class SchedulerState:
             fields["x"] = entry.exit_code
         if entry.detail:
             fields["d"] = entry.detail
-        kind = _END_RECORDS[state]
-        self._out.append(Record(kind, entry.chore.id, entry.attempt or 1, fields or None))
-
-    def _lowest_stage(self) -> int:
-        while self._stage < len(self._unended) and not self._unended[self._stage]:
-            self._stage += 1
-        return self._stage
-
-    def _release_gathers(self) -> None:
-        lowest = self._lowest_stage() if self._gathering else 0
-        for stage in [stage for stage in self._gathering if stage <= lowest]:
-            for entry in self._gathering.pop(stage):
-                self._one_less(entry)
+        self.record(_END_RECORDS[state], entry, fields or None)
 
     # --- bookkeeping --------------------------------------------------------------------------
 
-    def _move(self, entry: Entry, state: ChoreState) -> None:
-        before = entry.state
-        if state not in TRANSITIONS[before]:
-            raise ValueError(f"{entry.chore.id} cannot go from {before} to {state}")
-        entry.state = state
-        counts = entry.group.counts
-        counts[before] -= 1
-        counts[state] += 1
-        self._total[before] -= 1
-        self._total[state] += 1
-        self._history.append((entry.chore.id, before, state, self._event))
+    def move(self, entry: Entry, state: ChoreState) -> None:
+        """Bring a chore into another state."""
+        self.roster.move(entry, state, self._event)
 
-    def _live_attempt(
-        self, event: ev.ChoreSubmitted | ev.ChoreStarted | ev.ChoreFinished
+    def reopen(self, entry: Entry) -> None:
+        """Bring a chore that has ended back to the start; `decide_anew` says how it goes on."""
+        if entry.state is FAILED:
+            self.uncount_failure(entry)
+        self.move(entry, BLOCKED)
+        entry.reason = entry.exit_code = entry.root = None
+        entry.detail, entry.is_cancelling, entry.own_past = "", False, None
+        self.record(RecordKind.RETRIED, entry)
+
+    def live_attempt(
+        self,
+        event: ev.ChoreSubmitted
+        | ev.ChoreStarted
+        | ev.ChoreFinished
+        | ev.AttemptLost
+        | ev.LimitExceeded,
     ) -> Entry | None:
-        entry = self._live.get(event.chore_id)
+        """Return the chore of an event if the attempt it is about is live, else None."""
+        entry = self.roster.live.get(event.chore_id)
         return entry if entry is not None and entry.attempt == event.attempt else None
 
     def _holding_attempt(self, event: ev.ChorePlaced | ev.ResourcesFreed) -> Entry | None:
-        entry = self._entries.get(event.chore_id)
+        entry = self.roster.entries.get(event.chore_id)
         if entry is None or entry.attempt != event.attempt:
             return None
-        return entry if entry.placement is not None or event.chore_id in self._live else None
+        return entry if entry.placement is not None or event.chore_id in self.roster.live else None
 
     def validate(self) -> None:
         """Assert every invariant; O(n), for tests and for hunting a defect."""
         validate(self)
 
 
-def _counts(counts: dict[ChoreState, int]) -> Counts:
-    return Counts(
-        total=sum(counts.values()),
-        pending=counts[BLOCKED] + counts[READY] + counts[SUBMITTED],
-        running=counts[RUNNING],
-        completed=counts[COMPLETED],
-        failed=counts[FAILED] + counts[SKIPPED],
-        cancelled=counts[CANCELLED],
-    )
-
-
 _HANDLERS: dict[type, Callable[[SchedulerState, Any], None]] = {
     ev.AllocationLearned: SchedulerState._on_allocation,
     ev.ChoreAdded: SchedulerState._on_added,
+    ev.ChoreRestored: SchedulerState._on_restored,
     ev.SpecRejected: SchedulerState._on_spec_rejected,
     ev.StartsConsidered: SchedulerState._on_starts,
     ev.ChoreSubmitted: SchedulerState._on_submitted,
     ev.ChorePlaced: SchedulerState._on_placed,
     ev.ChoreStarted: SchedulerState._on_started,
     ev.ChoreFinished: SchedulerState._on_finished,
+    ev.AttemptLost: attempts.on_lost,
+    ev.DelayOver: attempts.on_delay_over,
+    ev.LimitExceeded: attempts.on_limit,
+    ev.NodesChanged: SchedulerState._on_nodes,
     ev.ResourcesFreed: SchedulerState._on_freed,
-    ev.CancelRequested: SchedulerState._on_cancel,
-    ev.InterruptRequested: SchedulerState._on_interrupt,
-    ev.PauseRequested: SchedulerState._on_pause,
-    ev.ResumeRequested: SchedulerState._on_resume,
+    ev.CancelRequested: requests.on_cancel,
+    ev.RetryRequested: requests.on_retry,
+    ev.PriorityChanged: requests.on_priority,
+    ev.DurationExtended: requests.on_extended,
+    ev.DrainRequested: requests.on_drain,
+    ev.InterruptRequested: requests.on_interrupt,
+    ev.PauseRequested: requests.on_pause,
+    ev.ResumeRequested: requests.on_resume,
 }

@@ -24,13 +24,15 @@ TRANSITIONS: dict[ChoreState, frozenset[ChoreState]] = {
     BLOCKED: frozenset({READY, SKIPPED, CANCELLED, FAILED}),
     READY: frozenset({SUBMITTED, CANCELLED, FAILED}),
     # COMPLETED without RUNNING: an executor need not report starts.
-    # READY: its attempt was ended by an interruption and will be made again.
-    SUBMITTED: frozenset({RUNNING, COMPLETED, FAILED, CANCELLED, READY}),
-    RUNNING: frozenset({COMPLETED, FAILED, CANCELLED, READY}),
-    COMPLETED: frozenset(),
-    FAILED: frozenset(),
-    CANCELLED: frozenset(),
-    SKIPPED: frozenset(),
+    # READY: another attempt will be made; BLOCKED: not before a wait, or a lost result, is over.
+    SUBMITTED: frozenset({RUNNING, COMPLETED, FAILED, CANCELLED, READY, BLOCKED}),
+    RUNNING: frozenset({COMPLETED, FAILED, CANCELLED, READY, BLOCKED}),
+    # its result is gone or damaged
+    COMPLETED: frozenset({BLOCKED}),
+    # somebody asked for another try
+    FAILED: frozenset({BLOCKED}),
+    CANCELLED: frozenset({BLOCKED}),
+    SKIPPED: frozenset({BLOCKED}),
 }
 """State → states that may follow it. A chore begins as BLOCKED."""
 
@@ -45,6 +47,8 @@ class Phase(Enum):
     """What is ready and fits is started."""
     PAUSED = auto()
     """Nothing is started until a pause is over."""
+    DRAINING = auto()
+    """Nothing is started any more, because the allocation ends soon; what runs goes on."""
     STOPPING = auto()
     """Everything that has not ended is cancelled, and so is what joins later."""
     INTERRUPTING = auto()
