@@ -145,7 +145,8 @@ def test_classes_that_travel_by_value_return_by_value(campaign):
     is_point, point = campaign.run().result
     assert (is_point, point) == (True, Point(2.0))
     code = (
-        "import sys; from matensemble import wire; print(wire.load_result(sys.argv[1], 'c')[1].x)"
+        "import sys; from matensemble import wire; "
+        "print(wire.load_result(sys.argv[1], 'chore-f-0001')[1].x)"
     )
     path = campaign.dir.chore_file("chore-f-0001", "result.pickle")
     loaded = subprocess.run(

@@ -17,7 +17,7 @@ from typing import Any
 from matensemble import wire, workdir
 from matensemble.chore import Chore
 from matensemble.errors import ResultCorruptError, ResultMissingError
-from matensemble.model import ChoreState, ChoreType
+from matensemble.model import ChoreState, ChoreType, Reason
 from matensemble.runtime.executors.flux import connect, load_flux, survey
 from matensemble.runtime.executors.flux_executor import make_empty
 from matensemble.runtime.executors.jobspec import JobspecEncoder
@@ -162,6 +162,9 @@ class _Standing:
     chore: Chore
     state: ChoreState
     exit_code: int | None
+    reason: Reason | None = None
+    detail: str = ""
+    root: str | None = None
 
 
 class _Graph:

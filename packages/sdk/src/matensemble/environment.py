@@ -23,6 +23,8 @@ RUN_DIR = "MATENSEMBLE_RUN_DIR"
 """Absolute path of the run directory."""
 ATTEMPT = "MATENSEMBLE_ATTEMPT"
 """Number of the attempt, from 1."""
+PREVIOUS_DIR = "MATENSEMBLE_PREVIOUS_DIR"
+"""Absolute path of what the attempt before left behind; not set for the first."""
 SCRIPT_DIR = "MATENSEMBLE_SCRIPT_DIR"
 """Directory that the worker appends to its import path."""
 TASK_RANK = "MATENSEMBLE_TASK_RANK"
@@ -44,7 +46,7 @@ RANK_VARIABLES = (
 
 NOT_INHERITED = frozenset(
     (
-        *(CHORE_ID, RUN_DIR, ATTEMPT, SCRIPT_DIR, NUM_TASKS),
+        *(CHORE_ID, RUN_DIR, ATTEMPT, PREVIOUS_DIR, SCRIPT_DIR, NUM_TASKS),
         *RANK_VARIABLES,
         *("FLUX_TASK_LOCAL_ID", "SLURM_LOCALID", "SLURM_NODEID"),
         *("PMI_FD", "PMI_SIZE", "PMI_PORT", "PMI_ID", "PMIX_NAMESPACE"),

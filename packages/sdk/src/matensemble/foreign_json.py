@@ -33,6 +33,16 @@ def read_foreign_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     FormatError
         If it is no regular file, or too large.
     """
+    try:
+        return _read(path, max_bytes)
+    except OSError as error:
+        # Replaced at this very moment, as a network file system shows it: there is a new one.
+        if error.errno not in (errno.ESTALE, errno.ENOENT):
+            raise
+    return _read(path, max_bytes)
+
+
+def _read(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     shown = os.fspath(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -79,6 +79,21 @@ class Sibling:
         return f"Sibling({self.token!r})"
 
 
+class Unavailable:
+    """In the place of the result of a chore that failed, for those who go on without it.
+
+    Attributes
+    ----------
+    error
+        What every reference to the result, or to any part of it, becomes.
+    """
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: object) -> None:
+        self.error = error
+
+
 _context = _local()
 
 
@@ -160,7 +175,7 @@ class resolving:  # noqa: N801 - used as a function
     Parameters
     ----------
     load
-        Called with the slot number; returns the whole result of that dependency.
+        Called with the slot number; returns the whole result of that dependency, or `Unavailable`.
     """
 
     __slots__ = ("_load", "_outer")
@@ -192,7 +207,8 @@ def resolve(slot: int, path: Path) -> object:
     load: Callable[[int], object] | None = getattr(_context, "load", None)
     if load is None:
         raise RuntimeError("frozen arguments can only be loaded by the worker that runs the chore")
-    return select(load(slot), path)
+    value = load(slot)
+    return value.error if type(value) is Unavailable else select(value, path)
 
 
 def select(value: object, path: Path) -> object:

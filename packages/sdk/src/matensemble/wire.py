@@ -13,11 +13,15 @@ The pickle of the value, followed by a footer of 54 bytes, all integers big-endi
 offset bytes
 ====== ===== =============================================
 0      8     magic ``b"MatEnsR\n"``
-8      2     format, 1
+8      2     format, 2 (1 for a result of no chore)
 10     4     attempt that wrote it, from 1
 14     8     size of the pickle in bytes
-22     32    SHA-256 of the pickle
+22     32    SHA-256, see below
 ====== ===== =============================================
+
+The hash covers the pickle, the 22 bytes before the hash, and the id of the chore in UTF-8. So what
+was written by another chore, or another attempt, is as good as damaged. In format 1 it covers the
+pickle alone: such a result counts for any chore.
 
 ``pickle.load`` stops before the footer, so other tools read the value without knowing of it.
 """
@@ -52,9 +56,11 @@ if TYPE_CHECKING:
 
 PICKLE_PROTOCOL = 5
 RECORD_FORMAT = 1
-RESULT_FORMAT = 1
+ANY_CHORE_FORMAT = 1
+RESULT_FORMAT = 2
 RESULT_MAGIC = b"MatEnsR\n"
 FOOTER_SIZE = 54
+HASH_OFFSET = 22
 
 
 # --- values to bytes --------------------------------------------------------------------------
@@ -172,8 +178,19 @@ def make_dir(path: str | os.PathLike[str]) -> None:
     os.chmod(path, DIRECTORY_MODE)
 
 
-def write_atomic(path: str | os.PathLike[str], *chunks: bytes) -> None:
-    """Write a private file so that readers see the old content or the new, never a part."""
+def write_atomic(path: str | os.PathLike[str], *chunks: bytes, durable: bool = False) -> None:
+    """Write a private file so that readers see the old content or the new, never a part.
+
+    Parameters
+    ----------
+    path
+        The file; it is replaced if it is there.
+    chunks
+        Its content.
+    durable
+        Whether content and name are on the disk before this returns, so that they survive even
+        the loss of the node in the next moment. It takes milliseconds.
+    """
     path = os.fspath(path)
     # Not the process id: ranks of one chore on two nodes may share it, and the file.
     temporary = f"{path}.{os.urandom(4).hex()}.tmp"
@@ -184,6 +201,8 @@ def write_atomic(path: str | os.PathLike[str], *chunks: bytes) -> None:
                 rest = memoryview(chunk)
                 while rest:
                     rest = rest[file.write(rest) or 0 :]
+            if durable:
+                os.fsync(descriptor)
         os.replace(temporary, path)
     except BaseException:
         try:
@@ -191,6 +210,16 @@ def write_atomic(path: str | os.PathLike[str], *chunks: bytes) -> None:
         except OSError:
             pass
         raise
+    if durable:
+        _sync_directory(os.path.dirname(path) or ".")
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def open_trusted(path: str | os.PathLike[str]) -> int:
@@ -273,7 +302,8 @@ def encode_record(record: dict[str, Any]) -> bytes:
         mentions.
     ``deps``
         What fills slot `i`: ``{"id", "kind", "exit_code", "outputs"}`` for a chore, or
-        ``{"gather": [such dicts]}``.
+        ``{"gather": [such dicts]}``. ``{"id", "kind", "failed": {"reason", "exit_code", "detail",
+        "upstream"}}`` is one that failed and was ignored: its error stands for its result.
     ``arguments``
         Place ``(file, offset, size)`` of the frozen arguments, the file relative to the run
         directory.
@@ -281,6 +311,8 @@ def encode_record(record: dict[str, Any]) -> bytes:
         For Python: registry name of the function, and True where it returns chore specs.
     ``command``, ``outputs``
         For executables: the command where no `arguments` hold it, and the declared outputs.
+    ``durable``
+        True where the result is to be on the disk before it counts. Optional.
     ``cloudpickle``
         Version that pickled the functions; where the worker knows how that version builds
         functions, it need not import cloudpickle. Optional.
@@ -309,34 +341,61 @@ def decode_record(path: str, data: bytes) -> dict[str, Any]:
 # --- results ----------------------------------------------------------------------------------
 
 
-def write_result(path: str | os.PathLike[str], payload: bytes, attempt: int) -> None:
-    """Commit a pickled result: payload and footer become visible in one rename."""
-    write_atomic(path, payload, _footer(payload, attempt))
+def write_result(
+    path: str | os.PathLike[str],
+    payload: bytes,
+    attempt: int,
+    *,
+    chore_id: str | None = None,
+    durable: bool = False,
+) -> None:
+    """Commit a pickled result: payload and footer become visible in one rename.
+
+    Parameters
+    ----------
+    path, durable
+        As `write_atomic`.
+    payload
+        The pickle.
+    attempt
+        Which attempt made it, from 1.
+    chore_id
+        The only chore whose result it is; None: it counts for any.
+    """
+    write_atomic(path, payload, _footer(payload, attempt, chore_id), durable=durable)
 
 
-def _footer(payload: bytes, attempt: int) -> bytes:
-    footer: bytes = (
+def _footer(payload: bytes, attempt: int, chore_id: str | None) -> bytes:
+    version = ANY_CHORE_FORMAT if chore_id is None else RESULT_FORMAT
+    head: bytes = (
         RESULT_MAGIC
-        + RESULT_FORMAT.to_bytes(2, "big")
+        + version.to_bytes(2, "big")
         + attempt.to_bytes(4, "big")
         + len(payload).to_bytes(8, "big")
-        + sha256(payload).digest()
     )
-    return footer
+    return head + _digest(payload, head, chore_id)
 
 
-def _split_footer(chore_id: str, path: str, footer: bytes, file_size: int) -> tuple[int, bytes]:
-    """Return attempt and digest of a footer that fits the size of its file."""
+def _digest(payload: bytes | memoryview, head: bytes, chore_id: str | None) -> bytes:
+    hashed = sha256(payload)
+    if chore_id is not None:
+        hashed.update(head + chore_id.encode())
+    digest: bytes = hashed.digest()
+    return digest
+
+
+def _check_footer(chore_id: str, path: str, footer: bytes, file_size: int) -> int:
+    """Return the attempt of a footer that fits the size of its file."""
     problem = None
     if len(footer) < FOOTER_SIZE or footer[:8] != RESULT_MAGIC:
         problem = "it does not end with a result footer (was it truncated?)"
-    elif (version := int.from_bytes(footer[8:10], "big")) != RESULT_FORMAT:
-        problem = f"its format is {version}; this version reads {RESULT_FORMAT}"
+    elif (version := int.from_bytes(footer[8:10], "big")) not in (RESULT_FORMAT, ANY_CHORE_FORMAT):
+        problem = f"its format is {version}; this version reads {RESULT_FORMAT} and before"
     elif (size := int.from_bytes(footer[14:22], "big")) != file_size - FOOTER_SIZE:
         problem = f"its footer promises {size} bytes, the file holds {file_size - FOOTER_SIZE}"
     if problem:
         raise ResultCorruptError(chore_id, path, problem)
-    return int.from_bytes(footer[10:14], "big"), footer[22:]
+    return int.from_bytes(footer[10:14], "big")
 
 
 def check_result(path: str | os.PathLike[str], chore_id: str) -> int:
@@ -360,15 +419,14 @@ def check_result(path: str | os.PathLike[str], chore_id: str) -> int:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise ResultMissingError(chore_id, path) from None
-    status = os.fstat(descriptor)
-    if status.st_mode & 0o170000 != 0o100000:
+    try:
+        status = os.fstat(descriptor)
+        if status.st_mode & 0o170000 != 0o100000:
+            raise ResultCorruptError(chore_id, path, "it is not a regular file")
+        footer = os.pread(descriptor, FOOTER_SIZE, max(0, status.st_size - FOOTER_SIZE))
+    finally:
         os.close(descriptor)
-        raise ResultCorruptError(chore_id, path, "it is not a regular file")
-    with open(descriptor, "rb", buffering=0) as file:
-        size = status.st_size
-        file.seek(max(0, size - FOOTER_SIZE))
-        footer = file.read(FOOTER_SIZE)
-    return _split_footer(chore_id, path, footer or b"", size)[0]
+    return _check_footer(chore_id, path, footer, status.st_size)
 
 
 def read_result(path: str | os.PathLike[str], chore_id: str) -> bytes:
@@ -379,7 +437,7 @@ def read_result(path: str | os.PathLike[str], chore_id: str) -> bytes:
     ResultMissingError
         If it is not there.
     ResultCorruptError
-        If it is damaged.
+        If it is damaged, or that of another chore.
     FormatError
         If somebody else could have written it.
     """
@@ -388,10 +446,16 @@ def read_result(path: str | os.PathLike[str], chore_id: str) -> bytes:
         data = read_trusted(path)
     except FileNotFoundError:
         raise ResultMissingError(chore_id, path) from None
-    _, digest = _split_footer(chore_id, path, data[-FOOTER_SIZE:], len(data))
+    footer = data[-FOOTER_SIZE:]
+    _check_footer(chore_id, path, footer, len(data))
     payload = memoryview(data)[:-FOOTER_SIZE]
-    if sha256(payload).digest() != digest:
-        raise ResultCorruptError(chore_id, path, "its content does not match its SHA-256")
+    is_any = footer[8:10] == ANY_CHORE_FORMAT.to_bytes(2, "big")
+    head, digest = footer[:HASH_OFFSET], footer[HASH_OFFSET:]
+    if _digest(payload, head, None if is_any else chore_id) != digest:
+        problem = "its content does not match its SHA-256"
+        if not is_any:
+            problem += " (or it is the result of another chore)"
+        raise ResultCorruptError(chore_id, path, problem)
     return payload  # type: ignore[return-value]  # bytes-like, and not copied
 
 

@@ -32,6 +32,7 @@ RESULT = "result.pickle"
 ERROR = "error.json"
 SPAWNED = "spawned.jsonl"
 SPAWNED_ARGUMENTS = "spawned.args"
+DAMAGED_RESULT = "result.pickle.damaged"
 ATTEMPTS = "attempts"
 
 DIRECTORY_PREFIX = "matensemble_workflow-"
@@ -52,6 +53,20 @@ def chore_file(chore_id: str, name: str) -> str:
 def registry_file(name: str) -> str:
     """Return the file of a registered callable, relative to the run directory."""
     return f"{REGISTRY}/{name}"
+
+
+def spawned_arguments(attempt: int) -> str:
+    """Return the file of a strategy chore that holds the arguments of what it asked for.
+
+    Each attempt has its own, which stays where it is: chores that joined the graph because of an
+    earlier attempt have their arguments there.
+    """
+    return SPAWNED_ARGUMENTS if attempt == 1 else f"spawned-{attempt}.args"
+
+
+def holds_spawned_arguments(name: str) -> bool:
+    """Whether a file of a strategy chore is one of `spawned_arguments`."""
+    return name.startswith("spawned") and name.endswith(".args")
 
 
 class RunDir:

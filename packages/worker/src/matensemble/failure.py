@@ -13,11 +13,18 @@ the others; and all their tracebacks are on stderr.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
 from matensemble import environment, wire, workdir
-from matensemble.errors import FormatError, ResultCorruptError, ResultMissingError, UnpicklableError
+from matensemble.errors import (
+    ChoreFailedError,
+    FormatError,
+    ResultCorruptError,
+    ResultMissingError,
+    UnpicklableError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +38,15 @@ MAX_MESSAGE = 10_000
 """Characters of the message that are kept."""
 MAX_TRACEBACK = 100_000
 """Characters of the traceback that are kept."""
+EXIT_DISK_TROUBLE = 74
+"""Exit code where the disk would not even take the reason (`EX_IOERR` of sysexits.h): by it the
+driver knows that the chore is not to blame."""
+_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 
 _REASONS: tuple[tuple[tuple[str, ...], tuple[type[BaseException], ...], str], ...] = (
     (("read",), (ResultMissingError,), "result_missing"),
     (("read",), (ResultCorruptError,), "result_corrupt"),
+    (("read",), (ChoreFailedError,), "dependency_failed"),
     (("read", "commit"), (OSError, FormatError), "io_error"),
     (("commit",), (UnpicklableError,), "unpicklable_result"),
     (("execute",), (OSError,), "executable_not_found"),
@@ -44,7 +56,7 @@ _REASONS: tuple[tuple[tuple[str, ...], tuple[type[BaseException], ...], str], ..
 )
 """Stages of the worker, what was raised in them, and the reason code; the first match counts."""
 
-_WORKER_FILES = ("runtime_worker", "light_pickle", "program", "failure", "spawned")
+_WORKER_FILES = ("runtime_worker", "light_pickle", "program", "failure", "ignored", "spawned")
 
 
 def report(task: Task, error: BaseException) -> int:
@@ -75,7 +87,13 @@ def report(task: Task, error: BaseException) -> int:
         "traceback": traceback,
         "exit_code": exit_code,
     }
+    if isinstance(error, OSError) and error.errno is not None:
+        record["errno"] = error.errno
+    if (culprit := find_culprit(task, error)) is not None:
+        record["upstream"] = culprit
     problem = _write(task, record)
+    if problem is not None and problem.errno in _DISK_TROUBLE:
+        exit_code = EXIT_DISK_TROUBLE
     _print(task, traceback, problem)
     _abort_mpi(exit_code)
     return exit_code
@@ -97,6 +115,13 @@ def find_reason(stage: str, error: BaseException) -> str:
         if stage in stages and isinstance(error, types):
             return reason
     return "exception"
+
+
+def find_culprit(task: Task, error: BaseException) -> str | None:
+    """Return the chore upstream whose result is gone or damaged, None where that is not why."""
+    if task.stage == "read" and isinstance(error, (ResultMissingError, ResultCorruptError)):
+        return error.chore_id
+    return None
 
 
 def find_exit_code(stage: str, error: BaseException) -> int:
@@ -203,7 +228,7 @@ def _free_frames(error: BaseException) -> None:
         traceback = traceback.tb_next
 
 
-def _write(task: Task, record: dict[str, Any]) -> str | None:
+def _write(task: Task, record: dict[str, Any]) -> OSError | None:
     """Write `error.json`; return what prevented it, if anything did."""
     import json
 
@@ -222,11 +247,11 @@ def _write(task: Task, record: dict[str, Any]) -> str | None:
         finally:
             os.unlink(own)
     except OSError as error:
-        return f"{path} could not be written: {error}"
+        return error
     return None
 
 
-def _print(task: Task, traceback: str, problem: str | None) -> None:
+def _print(task: Task, traceback: str, problem: OSError | None) -> None:
     for stream in (sys.__stdout__, sys.__stderr__):
         try:
             if stream is not None:
@@ -235,7 +260,7 @@ def _print(task: Task, traceback: str, problem: str | None) -> None:
             continue
     text = traceback if task.rank == 0 else f"task {task.rank}: {traceback}"
     if problem is not None:
-        text += f"{problem}\n"
+        text += f"{task.path(workdir.ERROR)} could not be written: {problem}\n"
     try:
         with open(2, "wb", closefd=False) as stderr:
             stderr.write(text.encode("utf-8", "backslashreplace"))

@@ -11,6 +11,7 @@ import _signal as signal  # type: ignore[import-not-found]  # `signal` itself lo
 import os
 
 from matensemble import references, wire
+from matensemble.errors import ChoreFailedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,13 +27,18 @@ def execute(task: Task) -> NoReturn:
     ------
     ResultMissingError, ResultCorruptError
         If a reference has no result.
+    ChoreFailedError
+        If the chore that it refers to failed: a program can be given no error.
     OSError
         If an input cannot be written or the program cannot be executed; `task.stage` tells which.
     """
     elements, inputs = task.load_arguments() or (task.record["command"], {})
     task.stage = "read"  # the text of an executable's result is read from its stdout
-    command = [references.as_text(element) for element in elements]
-    contents = {name: _as_bytes(value) for name, value in inputs.items()}
+    command = [_as_text(task, element) for element in elements]
+    contents = {
+        name: value if isinstance(value, bytes) else _encode(_as_text(task, value))
+        for name, value in inputs.items()
+    }
     task.stage = "commit"
     for name, content in contents.items():
         _write_input(task, name, content)
@@ -47,10 +53,20 @@ def execute(task: Task) -> NoReturn:
         raise
 
 
-def _as_bytes(value: object) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return references.as_text(value).encode("utf-8", "surrogateescape")
+def _as_text(task: Task, value: object) -> str:
+    if isinstance(value, ChoreFailedError):
+        raise ChoreFailedError(
+            task.chore_id,
+            "dependency_failed",
+            upstream=value.upstream or value.chore_id,
+            detail=f"this program needs the result of {value.chore_id}, which has none: "
+            f"{value.reason}" + (f": {value.detail}" if value.detail else ""),
+        )
+    return references.as_text(value)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _write_input(task: Task, name: str, content: bytes) -> None:

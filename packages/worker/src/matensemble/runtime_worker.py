@@ -15,13 +15,14 @@ Tasks
     (`environment.RANK_VARIABLES`).
 Exit codes
     0 success; 1 failure (of ``sys.exit(n)`` inside a function: n, but never 0, because it did not
-    return); 2 wrong usage; 126 a program that cannot be executed, 127 one that is not there.
+    return); 2 wrong usage; 74 a failure whose `error.json` the disk did not take; 126 a program that
+    cannot be executed, 127 one that is not there.
 Import path
     ``-P`` keeps the working directory off it. ``MATENSEMBLE_SCRIPT_DIR`` is appended, so modules
     beside the user's script can be imported and hide nothing.
 
 Every short chore pays for what this module imports, so it imports next to nothing; a failure,
-a program and a strategy's specs have their modules, loaded when they are needed.
+a program, a strategy's specs and a failure upstream have their modules, loaded when they are needed.
 """
 
 from __future__ import annotations
@@ -147,7 +148,14 @@ class Task:
         except UnpicklableError as error:
             what = f"the result of {self.record['name']!r}"
             raise UnpicklableError(what, error.culprit, error.cause) from error.__cause__
-        wire.write_result(self.path(workdir.RESULT), payload, self.record["attempt"])
+        record = self.record
+        wire.write_result(
+            self.path(workdir.RESULT),
+            payload,
+            record["attempt"],
+            chore_id=record["id"],
+            durable=record.get("durable", False),
+        )
 
     def _flush(self) -> None:
         """Let what the function printed reach its file before the result says that it is done."""
@@ -184,7 +192,10 @@ class Upstream:
     def _result(self, dep: Mapping[str, Any]) -> Any:
         chore_id = dep["id"]
         if chore_id not in self._results:
-            load = self._exec_result if dep["kind"] == "executable" else self._python_result
+            if "failed" in dep:
+                load = self._failure
+            else:
+                load = self._exec_result if dep["kind"] == "executable" else self._python_result
             self._results[chore_id] = load(dep)
         return self._results[chore_id]
 
@@ -194,9 +205,10 @@ class Upstream:
         task.stage = "read"
         try:
             data = wire.read_result(path, chore_id)
-        except ResultMissingError:
-            # A network file system may remember that it was not there; listing asks the server.
-            if workdir.RESULT not in _list_dir(os.path.dirname(path)):
+        except (ResultMissingError, OSError) as error:
+            # A network file system may remember that it was not there, or another file in its
+            # place (ESTALE); listing asks the server.
+            if not _is_listed(path, error):
                 raise
             data = wire.read_result(path, chore_id)
         task.stage = "load"
@@ -205,6 +217,11 @@ class Upstream:
         except Exception as error:
             error.add_note(f"This happened while the result of {chore_id} was loaded.")
             raise
+
+    def _failure(self, dep: Mapping[str, Any]) -> Any:
+        from matensemble import ignored
+
+        return ignored.load(self._task.run_dir, dep)
 
     def _exec_result(self, dep: Mapping[str, Any]) -> Any:
         from pathlib import Path
@@ -250,11 +267,16 @@ def main() -> int:
     return 0
 
 
-def _list_dir(path: str) -> list[str]:
+def _is_listed(path: str, error: Exception) -> bool:
+    """Return whether a file is there after all, or another one of its name."""
+    if isinstance(error, OSError):
+        import errno
+
+        return error.errno == errno.ESTALE
     try:
-        return os.listdir(path)
+        return os.path.basename(path) in os.listdir(os.path.dirname(path))
     except FileNotFoundError:
-        return []
+        return False
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Write what a strategy chore asked for: `spawned.jsonl` and `spawned.args`.
 
 One row a spec, in the order returned, see `matensemble.spec`. Arguments and environments stand one
-after the other in `spawned.args`, which is written first. Called by `matensemble.runtime_worker`
+after the other in `spawned.args` (of a later attempt: a file of its own, see
+`workdir.spawned_arguments`), which is written first. Called by `matensemble.runtime_worker`
 only, and loaded for strategies only.
 """
 
@@ -50,9 +51,10 @@ def write(task: Task, specs: Sequence[ChoreSpec]) -> None:
     OSError
         If they cannot be written.
     """
-    file = os.path.relpath(task.path(workdir.SPAWNED_ARGUMENTS), task.run_dir)
-    writer = SpecWriter(file, specs)
+    arguments = task.path(workdir.spawned_arguments(task.record["attempt"]))
+    durable = task.record.get("durable", False)
+    writer = SpecWriter(os.path.relpath(arguments, task.run_dir), specs)
     lines = [json.dumps(writer.row(spec), separators=(",", ":")) + "\n" for spec in specs]
     if writer.tail.chunks:
-        wire.write_atomic(task.path(workdir.SPAWNED_ARGUMENTS), *writer.tail.chunks)
-    wire.write_atomic(task.path(workdir.SPAWNED), "".join(lines).encode())
+        wire.write_atomic(arguments, *writer.tail.chunks, durable=durable)
+    wire.write_atomic(task.path(workdir.SPAWNED), "".join(lines).encode(), durable=durable)

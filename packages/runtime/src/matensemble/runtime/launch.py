@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from matensemble import environment, wire, workdir
 from matensemble.chore import Chore, chore_id_order
 from matensemble.errors import FormatError
-from matensemble.model import ChoreState, ChoreType
+from matensemble.model import ChoreState, ChoreType, Reason
 from matensemble.references import Gather
+from matensemble.runtime.attempts import find_previous, set_aside
 from matensemble.runtime.executors.request import LaunchRequest
+from matensemble.runtime.graph import Graph, Standing
 from matensemble.runtime.preview import PREVIEW_MAX_BYTES, preview
 from matensemble.runtime.scheduler.instructions import Submit
 from matensemble.workflow import Workflow
@@ -26,30 +28,8 @@ from matensemble.workflow import Workflow
 METADATA_FORMAT = 1
 
 
-class Standing(Protocol):
-    """A chore and where it stands, as far as its dependents ask."""
-
-    @property
-    def chore(self) -> Chore:
-        """The chore."""
-
-    @property
-    def state(self) -> ChoreState:
-        """Where it stands."""
-
-    @property
-    def exit_code(self) -> int | None:
-        """How it ended."""
-
-
-class Graph(Protocol):
-    """Where the chores of a run stand; `SchedulerState` is one."""
-
-    def entry(self, chore_id: str) -> Standing:
-        """Return a chore and where it stands; raises KeyError for an unknown id."""
-
-    def members(self, group: str) -> Sequence[Standing]:
-        """Return the chores of a group."""
+NO_RESULT = (ChoreState.FAILED, ChoreState.SKIPPED, ChoreState.CANCELLED)
+"""Where a dependency stands that has no result, for a chore that runs all the same."""
 
 
 class Preparer:
@@ -76,13 +56,19 @@ class Preparer:
     def prepare(self, order: Submit) -> LaunchRequest:
         """Write the directory of a chore and return what the executor is to start.
 
+        What an earlier attempt left there is moved to where it is kept first.
+
         Raises
         ------
         OSError
-            If the directory cannot be written.
+            If the directory cannot be written. It may be prepared again later, as if never before.
         """
         chore = order.chore
         directory = self._run.chore_dir(chore.id)
+        previous = None
+        if order.attempt > 1:
+            set_aside(self._run, chore.id, order.attempt)
+            previous = find_previous(self._run, chore.id, order.attempt)
         with suppress(FileExistsError):  # of an earlier attempt
             wire.make_dir(directory)
         record = self._record(chore, order.attempt)
@@ -98,7 +84,7 @@ class Preparer:
             stdout_path=directory / workdir.STDOUT,
             stderr_path=directory / workdir.STDERR,
             resources=chore.resources,
-            env=self._environment(chore, order.attempt, env),
+            env=self._environment(chore, order.attempt, previous, env),
             inherit_env=chore.resources.inherit_env,
             placement=order.placement,
             avoid=order.avoid,
@@ -114,13 +100,17 @@ class Preparer:
             *("--chore-id", chore.id, "--spec-file", spec_file),
         )
 
-    def _environment(self, chore: Chore, attempt: int, env: Mapping[str, str]) -> dict[str, str]:
+    def _environment(
+        self, chore: Chore, attempt: int, previous: Path | None, env: Mapping[str, str]
+    ) -> dict[str, str]:
         variables = {
             **env,
             environment.CHORE_ID: chore.id,
             environment.RUN_DIR: self._root,
             environment.ATTEMPT: str(attempt),
         }
+        if previous is not None:
+            variables[environment.PREVIOUS_DIR] = str(previous)
         if self._script_dir is not None and chore.needs_worker:
             variables[environment.SCRIPT_DIR] = str(self._script_dir)
         return variables
@@ -141,6 +131,8 @@ class Preparer:
             record["cloudpickle"] = self._cloudpickle
             if chore.is_strategy:
                 record["strategy"] = True
+            if chore.policy.durable:
+                record["durable"] = True
         else:
             record["command"] = chore.command
             record["outputs"] = dict(chore.outputs)
@@ -159,10 +151,26 @@ class Preparer:
     def _upstream(self, chore_id: str) -> dict[str, Any]:
         entry = self._state.entry(chore_id)
         described: dict[str, Any] = {"id": chore_id, "kind": entry.chore.kind.value}
-        if entry.chore.kind is ChoreType.EXECUTABLE:
+        if entry.state in NO_RESULT:
+            described["failed"] = self._failure(entry)
+        elif entry.chore.kind is ChoreType.EXECUTABLE:
             described["exit_code"] = entry.exit_code or 0
             described["outputs"] = dict(entry.chore.outputs)
         return described
+
+    def _failure(self, entry: Standing) -> dict[str, Any]:
+        """Return why a dependency has no result; the worker makes the error of it."""
+        if entry.root is None:
+            reason, detail = entry.reason or Reason.CANCELLED, entry.detail
+            return {"reason": reason.value, "exit_code": entry.exit_code, "detail": detail}
+        root = self._state.entry(entry.root)
+        why = (root.reason or Reason.CANCELLED).value
+        if root.exit_code is not None:
+            why += f" (exit code {root.exit_code})"
+        if root.detail:
+            why += f": {root.detail}"
+        reason = Reason.DEPENDENCY_FAILED
+        return {"reason": reason.value, "exit_code": None, "detail": why, "upstream": entry.root}
 
     def _metadata(self, chore: Chore, attempt: int, env: Iterable[str]) -> bytes:
         """Return the chore for people: the environment by name only, arguments as a preview."""
@@ -183,6 +191,7 @@ class Preparer:
             "inherit_env": chore.resources.inherit_env,
             "nice": chore.nice,
             "success_codes": chore.success_codes,
+            "policy": chore.policy.to_json(),
         }
         return json.dumps({k: v for k, v in data.items() if v not in (None, [], {})}).encode()
 

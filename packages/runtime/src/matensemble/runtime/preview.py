@@ -2,7 +2,8 @@
 
 The driver never unpickles a user's data. This unpickler builds plain values (numbers, text,
 containers) only; every class and function in the pickle becomes an inert stand-in that shows its
-name, so no code of the pickle runs.
+name, so no code of the pickle runs. The records of earlier attempts, which a chore could have
+replaced, are read in the same way.
 """
 
 from __future__ import annotations
@@ -104,6 +105,17 @@ class _Redacted:
 
 def _hide(name: object, value: object) -> object:
     return _Redacted() if is_secret_name(name) else value
+
+
+def load_inert(data: bytes) -> Any:
+    """Return the value of a pickle of plain values; what is not plain becomes a stand-in.
+
+    Raises
+    ------
+    Exception
+        Whatever a damaged pickle makes the unpickler raise.
+    """
+    return _InertUnpickler(data, ()).load()
 
 
 def preview(data: bytes, deps: Sequence[str], parameters: Sequence[str] = ()) -> str:
