@@ -3,8 +3,9 @@
 Owns every process of every chore: it starts them, notices their end without polling, enforces
 their duration, and leaves none behind. It decides nothing: which cores, which GPUs, which chore
 comes next are the driver's. `launcher_process` starts it, by path and isolated
-(``python -I -S launcher.py SOCKET_FD DRIVER_PID GRACE_SECONDS``), so it imports the standard
-library only, and little of it.
+(``python -I -S launcher.py SOCKET_FD DRIVER_PID GRACE_SECONDS NAME OOM_COUNTER``), so it imports
+the standard library only, and little of it. NAME is what its job ids begin with: a later driver
+finds it by that (`orphans`). OOM_COUNTER is a file (`oom_counter`), or empty.
 
 It has one thread, because it moves itself into a chore's directory and onto a chore's cores for the
 moment of the start: the child inherits both, and no code has to run between fork and exec.
@@ -18,6 +19,8 @@ Messages are JSON, one a line. From the driver::
     {"op": "start", "job", "mark", "argv", "cwd", "stdout", "stderr", "env", "inherit", "duration",
      "tasks": [{"cores": [ids] | null, "env": {…}}]}
     {"op": "cancel", "job"}
+    {"op": "signal", "job", "number"}
+    {"op": "extend", "job", "duration"}    from its start, in seconds
     {"op": "close"}
 
 To the driver: ``["ready"]``, ``["started", job]`` and
@@ -54,6 +57,7 @@ NO_PROGRAM = (
     errno.ENAMETOOLONG,
     errno.ETXTBSY,
 )
+KILLED = {-signal.SIGKILL, 128 + signal.SIGKILL}  # the latter from a shell around the program
 DEFAULT_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 IGNORED_SIGNALS = (
     signal.SIGINT,
@@ -79,9 +83,12 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error of the launche
 class Attempt:
     """The processes of one attempt. Each task leads a process group of its own."""
 
-    __slots__ = ("cause", "codes", "deadline", "detail", "groups", "job", "leaders", "mark")
+    __slots__ = (
+        *("cause", "codes", "deadline", "detail", "groups"),
+        *("job", "leaders", "mark", "oom_kills", "started"),
+    )
 
-    def __init__(self, job: str, mark: str, duration: float | None) -> None:
+    def __init__(self, job: str, mark: str, duration: float | None, oom_kills: int) -> None:
         self.job = job
         self.mark = os.fsencode(mark)  # the variable by which its processes are known
         self.leaders: set[int] = set()  # tasks that have not been reaped
@@ -90,7 +97,9 @@ class Attempt:
         self.cause: str | None = None  # why we end it
         self.detail = ""
         # When to act next: duration over, grace over, or another look for what was killed.
-        self.deadline = None if duration is None else monotonic() + duration
+        self.started = monotonic()
+        self.deadline = None if duration is None else self.started + duration
+        self.oom_kills = oom_kills  # of the kernel, before it started
 
     @property
     def exit_code(self) -> int | None:
@@ -101,9 +110,12 @@ class Attempt:
 class Launcher:
     """Starts, watches and ends attempts, for the driver at the other end of a socket."""
 
-    def __init__(self, connection: socket.socket, driver_pid: int, grace: float) -> None:
+    def __init__(
+        self, connection: socket.socket, driver_pid: int, grace: float, oom_counter: str
+    ) -> None:
         self._connection = connection
         self._grace = grace
+        self._oom_counter = oom_counter
         self._environ: dict[bytes, bytes] = {}
         self._attempts: dict[str, Attempt] = {}
         self._by_leader: dict[int, Attempt] = {}
@@ -191,14 +203,25 @@ class Launcher:
             case "start":
                 if self._give_up_at is None:
                     self._start(message)
-            case "cancel":
-                attempt = self._attempts.get(message["job"])
-                if attempt is not None:
-                    self._end(attempt, "cancelled", self._grace)
             case "environ":
                 self._environ = encode(message["env"])
             case "close":
                 self._close(self._grace)
+            case operation:
+                attempt = self._attempts.get(message["job"])
+                if attempt is not None and attempt.leaders:
+                    self._change(attempt, operation, message)
+
+    def _change(self, attempt: Attempt, operation: str, message: dict[str, Any]) -> None:
+        """Do what the driver asks for an attempt that runs."""
+        match operation:
+            case "cancel":
+                self._end(attempt, "cancelled", self._grace)
+            case "signal":
+                self._signal(attempt, message["number"])
+            case "extend":
+                if attempt.cause is None:  # else the deadline is that of its end
+                    attempt.deadline = attempt.started + message["duration"]
 
     def _lose_driver(self) -> None:
         for key in [*self._selector.get_map().values()]:
@@ -235,7 +258,8 @@ class Launcher:
     # --- starting -----------------------------------------------------------------------------
 
     def _start(self, message: dict[str, Any]) -> None:
-        attempt = Attempt(message["job"], message["mark"], message["duration"])
+        oom_kills = count_oom_kills(self._oom_counter)
+        attempt = Attempt(message["job"], message["mark"], message["duration"], oom_kills)
         try:
             self._spawn(attempt, message)
         except Refusal as refusal:
@@ -356,6 +380,14 @@ class Launcher:
 
     def _finish(self, attempt: Attempt) -> None:
         del self._attempts[attempt.job]
+        if attempt.cause is None and not KILLED.isdisjoint(attempt.codes):
+            kills = count_oom_kills(self._oom_counter) - attempt.oom_kills
+            if kills > 0:
+                attempt.cause = "out_of_memory"
+                attempt.detail = (
+                    f"killed by signal {signal.SIGKILL:d} while the kernel ended {kills} "
+                    f"process{'es' if kills > 1 else ''} for want of memory"
+                )
         self._report("ended", attempt.job, attempt.exit_code, attempt.cause, attempt.detail)
 
     def _signal(self, attempt: Attempt, number: int) -> bool:
@@ -397,7 +429,7 @@ class Launcher:
         strays = []
         for pid in self._strangers():
             with suppress(OSError):
-                environ = b"\0" + Path(f"/proc/{pid}/environ").read_bytes() + b"\0"
+                environ = read_environ(pid)
                 # A launcher below a chore puts its own ids behind ours and a slash.
                 if mark + b"\0" in environ or mark + b"/" in environ:
                     strays.append(pid)
@@ -411,6 +443,24 @@ class Launcher:
                     os.kill(pid, signal.SIGKILL)
             self._selector.select(SWEEP_INTERVAL_SECONDS)
             self._reap()
+
+
+def read_environ(pid: int) -> bytes:
+    """Return the environment that a process was started with, each variable between two NULs.
+
+    Linux only; raises OSError where the process is gone or is not ours.
+    """
+    return b"\0" + Path(f"/proc/{pid}/environ").read_bytes() + b"\0"
+
+
+def count_oom_kills(counter: str) -> int:
+    """Return how many processes of our cgroup the kernel has killed, as the counter file says."""
+    if counter:
+        with suppress(OSError):
+            for line in Path(counter).read_bytes().splitlines():
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    return 0
 
 
 def encode(environ: dict[str, str]) -> dict[bytes, bytes]:
@@ -470,11 +520,11 @@ def become_subreaper() -> None:
 
 def main() -> None:
     """Run as the driver's child."""
-    descriptor, driver_pid, grace = sys.argv[1:]
+    descriptor, driver_pid, grace, _, oom_counter = sys.argv[1:]
     become_subreaper()
     with socket.socket(fileno=int(descriptor)) as connection:
         connection.set_inheritable(False)  # a chore that held it would hide our death
-        Launcher(connection, int(driver_pid), float(grace)).run()
+        Launcher(connection, int(driver_pid), float(grace), oom_counter).run()
 
 
 if __name__ == "__main__":

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from matensemble.errors import ExecutorUnavailableError
 from matensemble.runtime.executors import launcher
 from matensemble.runtime.executors.base import TERM_GRACE_SECONDS
+from matensemble.runtime.executors.oom_counter import find_oom_counter
+from matensemble.runtime.executors.processes import kill_session
 
 START_TIMEOUT_SECONDS = 60.0  # a cold file system can take this long to start a Python
 _NO_SIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0)  # the user's script may have set SIG_DFL
@@ -32,6 +31,8 @@ class LauncherProcess:
 
     Parameters
     ----------
+    name
+        What its job ids begin with, by which a later driver finds it.
     environ
         The environment under that of chores which inherit it.
     on_report
@@ -48,6 +49,7 @@ class LauncherProcess:
 
     def __init__(
         self,
+        name: str,
         environ: Mapping[str, str],
         on_report: Callable[[list[Any]], None],
         on_lost: Callable[[str], None],
@@ -61,7 +63,7 @@ class LauncherProcess:
         self._socket, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = self._start(theirs)
+                self._process = self._start(theirs, name)
             except OSError as error:
                 self._socket.close()
                 raise _unavailable(f"{sys.executable} does not start: {error}") from error
@@ -81,12 +83,13 @@ class LauncherProcess:
         return self._process.pid
 
     @staticmethod
-    def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
+    def _start(theirs: socket.socket, name: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [
                 sys.executable,
                 *("-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", launcher.__file__),
-                *(str(theirs.fileno()), str(os.getpid()), str(TERM_GRACE_SECONDS)),
+                *(str(theirs.fileno()), str(os.getpid()), str(TERM_GRACE_SECONDS), name),
+                str(find_oom_counter() or ""),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -159,39 +162,3 @@ def _unavailable(problem: str) -> ExecutorUnavailableError:
     return ExecutorUnavailableError(
         "local", problem, "Try to start that Python by hand, as `python -I -S -c 'import ctypes'`"
     )
-
-
-def kill_session(session: int) -> None:
-    """Kill every process of a session but its leader, until none is left (at most 5 s)."""
-    give_up_at = time.monotonic() + launcher.SWEEP_LIMIT_SECONDS
-    while (pids := _members(session)) and time.monotonic() < give_up_at:
-        for pid in pids:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(launcher.SWEEP_INTERVAL_SECONDS)  # nobody tells of the end of others' children
-
-
-def _members(session: int) -> list[int]:
-    """Return the live processes of a session without its leader."""
-    members = []
-    for pid in _live_processes():
-        with suppress(ProcessLookupError, PermissionError):
-            if pid != session and os.getsid(pid) == session:
-                members.append(pid)
-    return members
-
-
-def _live_processes() -> list[int]:
-    """Return the ids of all processes that are no zombies."""
-    if Path("/proc/self/stat").exists():
-        live = []
-        for entry in os.listdir("/proc"):  # noqa: PTH208 - names, not paths
-            if entry.isdigit():
-                with suppress(OSError):
-                    stat = Path(f"/proc/{entry}/stat").read_bytes()
-                    if stat.rpartition(b")")[2].split()[0] != b"Z":
-                        live.append(int(entry))
-        return live
-    listing = subprocess.run(["ps", "-axo", "pid=,stat="], capture_output=True, check=True)
-    rows = (line.split() for line in listing.stdout.splitlines())
-    return [int(row[0]) for row in rows if not row[1].startswith(b"Z")]

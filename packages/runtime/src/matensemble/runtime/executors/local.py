@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 import threading
 from bisect import insort
@@ -23,12 +24,18 @@ from matensemble import environment
 from matensemble.errors import InvalidOptionError
 from matensemble.model import Reason
 from matensemble.protocols import RunOptions
-from matensemble.runtime.executors.base import ExecutorLost, JobEnded, Post
+from matensemble.runtime.executors.base import ExecutorLost, JobEnded, Orphan, Post
 from matensemble.runtime.executors.gpu import VISIBLE_VARIABLES, find_gpus
 from matensemble.runtime.executors.launcher_process import LauncherProcess
 from matensemble.runtime.executors.mpi import MISSING_MPIEXEC, MPI_DEFAULTS, mpi_command
+from matensemble.runtime.executors.orphans import end_orphans
 from matensemble.runtime.executors.request import LaunchRequest
-from matensemble.runtime.scheduler.events import ChoreStarted, ChoreSubmitted, ResourcesFreed
+from matensemble.runtime.scheduler.events import (
+    AttemptLost,
+    ChoreStarted,
+    ChoreSubmitted,
+    ResourcesFreed,
+)
 from matensemble.runtime.scheduler.resources import Allocation, Node
 
 
@@ -143,13 +150,16 @@ class LocalExecutor:
         given = os.environ if self._given_environ is None else self._given_environ
         return environment.inheritable(given)
 
-    def open(self, post: Post) -> Allocation:
+    def open(self, post: Post, orphans: Sequence[Orphan] = ()) -> Allocation:
         """Start the launcher, and return one node: this machine.
+
+        Chores of a driver that died die with it, and those of a frozen one are ended here with
+        their launcher: none goes on under another driver, so every orphan is lost.
 
         Raises
         ------
         ExecutorUnavailableError
-            If the launcher does not start.
+            If the launcher does not start, or a process of an earlier driver does not end.
         InvalidOptionError
             If more GPUs are wanted than the environment allows.
         """
@@ -165,9 +175,15 @@ class LocalExecutor:
         self._free_gpus = list(range(len(self._gpus.ids)))
         node = Node(platform.node(), num_cores, len(self._gpus.ids))
         self._allocation = Allocation((node,))
-        self._launcher = LauncherProcess(self._environ, self._take_report, self._lose)
+        end_orphans(orphans)
         outer = os.environ.get(environment.JOBID)  # we may be part of a chore ourselves
-        self._prefix = f"{outer}/" if outer else ""
+        self._name = (f"{outer}/" if outer else "") + os.urandom(4).hex()
+        self._launcher = LauncherProcess(self._name, self._environ, self._take_report, self._lose)
+        for orphan in orphans:
+            detail = "its driver is gone, and nothing of it runs on this machine"
+            if orphan.host not in ("", node.name):
+                detail = f"it ran on {orphan.host}, of which {node.name} knows nothing"
+            post(AttemptLost(orphan.chore_id, orphan.attempt, detail))
         return self._allocation
 
     def submit(self, request: LaunchRequest) -> None:
@@ -182,7 +198,7 @@ class LocalExecutor:
         if launcher is None:
             raise RuntimeError("the local executor is not open")
         self._num_jobs += 1
-        job = f"{self._prefix}{launcher.pid}.{self._num_jobs}"
+        job = f"{self._name}.{self._num_jobs}"
         self._post(ChoreSubmitted(request.chore_id, request.attempt, job))
         try:
             argv, tasks = self._plan(request)
@@ -211,16 +227,48 @@ class LocalExecutor:
 
     def cancel(self, chore_id: str, attempt: int) -> None:
         """End an attempt: TERM, then KILL; unknown ones are ignored."""
-        with self._lock:
-            job = self._jobs.get((chore_id, attempt))
-        if job is not None and self._launcher is not None:
-            self._launcher.send({"op": "cancel", "job": job})
+        self._change(chore_id, attempt, {"op": "cancel"})
 
-    def close(self) -> None:
-        """End whatever runs and the launcher; may be called twice."""
+    def signal(self, chore_id: str, attempt: int, number: int) -> None:
+        """Send a signal to every process of an attempt; unknown ones are ignored.
+
+        Raises
+        ------
+        ValueError
+            If there is no such signal.
+        """
+        if number not in signal.valid_signals():
+            raise ValueError(f"{number} is not the number of a signal")
+        self._change(chore_id, attempt, {"op": "signal", "number": int(number)})
+
+    def extend(self, chore_id: str, attempt: int, duration: float) -> None:
+        """Let an attempt run for `duration` seconds from its start; unknown ones are ignored.
+
+        One that is being ended already is not saved by it.
+        """
+        self._change(chore_id, attempt, {"op": "extend", "duration": duration})
+
+    def time_left(self) -> float | None:
+        """Return None: this machine knows of no end."""
+        return None
+
+    def close(self, *, abandon: bool = False) -> None:
+        """End whatever runs and the launcher; may be called twice.
+
+        Parameters
+        ----------
+        abandon
+            Changes nothing: these processes cannot live without the one that drives them.
+        """
         launcher, self._launcher = self._launcher, None
         if launcher is not None:
             launcher.close()
+
+    def _change(self, chore_id: str, attempt: int, message: Mapping[str, Any]) -> None:
+        with self._lock:
+            job = self._jobs.get((chore_id, attempt))
+        if job is not None and self._launcher is not None:
+            self._launcher.send({**message, "job": job})
 
     # --- what a chore gets --------------------------------------------------------------------
 
