@@ -393,12 +393,30 @@ class ChoreFailedError(MatEnsembleError, RuntimeError):
 
 
 class RunInterruptedError(MatEnsembleError, RuntimeError):
-    """The run was stopped before its chores had ended; what completed is kept."""
+    """The run was stopped before its chores had ended; what completed is kept.
 
-    def __init__(self, run_dir: str, cause: str) -> None:
+    Attributes
+    ----------
+    run_dir
+        Where it is kept.
+    cause
+        Who or what stopped it.
+    is_out_of_time
+        Whether that was the end of the allocation, so that the run is to go on in the next one.
+    """
+
+    def __init__(self, run_dir: str, cause: str, is_out_of_time: bool = False) -> None:
+        from shlex import quote  # the worker loads this module, and must not pay for it
+
         self.run_dir = run_dir
         self.cause = cause
-        super().__init__(f"the run was interrupted ({cause}); what completed is kept in {run_dir}")
+        self.is_out_of_time = is_out_of_time
+        what = "the time of the allocation is over" if is_out_of_time else "the run was interrupted"
+        where = "in the next allocation" if is_out_of_time else "with"
+        super().__init__(
+            f"{what} ({cause}); what completed is kept. "
+            f"Go on {where}: matensemble resume {quote(run_dir)}"
+        )
 
 
 class RunFailedError(MatEnsembleError, RuntimeError):
