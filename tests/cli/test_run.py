@@ -1,8 +1,9 @@
-"""`matensemble run`: exit codes, what is said at the end, and what is refused."""
+"""`matensemble run` and `resume`: exit codes, what is said at the end, and what is refused."""
 
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,19 @@ from matensemble.runtime import command
 from matensemble.workdir import RunDir
 
 
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["run", *map(str, arguments)])
+def call(*arguments: object, verb: str = "run") -> Result:
+    return CliRunner().invoke(main, [verb, *map(str, arguments)])
+
+
+class Recorder:
+    """A runtime that keeps what it is asked for, and is stopped at once."""
+
+    def __init__(self, *, is_out_of_time: bool = False) -> None:
+        self.is_out_of_time = is_out_of_time
+
+    def run(self, run_dir: Path, options: RunOptions) -> None:
+        self.asked = run_dir, options
+        raise RunInterruptedError(str(run_dir), "SIGTERM", self.is_out_of_time)
 
 
 @pytest.mark.e2e
@@ -53,22 +65,22 @@ def test_a_run_in_which_some_fail(tmp_path: Path) -> None:
     assert f"Look into {pipe.run_dir}/out/chore-relax-0001/stderr" in answer.stdout
 
 
+@pytest.mark.parametrize("verb", ["run", "resume"])
 def test_options_reach_the_runtime(
-    saved: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    class Recorder:
-        def run(self, run_dir: Path, options: RunOptions) -> None:
-            self.asked = run_dir, options
-            raise RunInterruptedError(str(run_dir), "SIGTERM")
-
     runtime = Recorder()
     monkeypatch.setattr(command, "find_runtime", lambda: runtime)
     answer = call(
         *(saved.root, "--executor", "local", "--cores", 3, "--gpus", 0, "--non-adaptive"),
         *("--fail-fast", "--path", tmp_path, "--log-delay", 0.5, "--no-progress", "--dashboard"),
+        *("--max-failures", 1, "--keep", "failed", "--walltime", "4h", "--margin", "2m"),
+        *("--drain-signal", "usr1"),
+        verb=verb,
     )
     assert answer.exit_code == 130
     assert "the run was interrupted (SIGTERM)" in answer.stderr
+    assert f"Go on with: matensemble resume {saved.root}\n" in answer.stderr
     assert runtime.asked == (
         saved.root,
         RunOptions(
@@ -77,6 +89,12 @@ def test_options_reach_the_runtime(
             gpus=0,
             adaptive=False,
             fail_fast=True,
+            max_failures=1,
+            keep="failed",
+            walltime=4 * 3600.0,
+            margin=120.0,
+            drain_signal=signal.SIGUSR1,
+            resume=verb == "resume",
             script_dir=tmp_path.resolve(),
             log_delay=0.5,
             progress=False,
@@ -87,13 +105,54 @@ def test_options_reach_the_runtime(
 
 @pytest.mark.parametrize(
     "wrong",
-    [("--cores", "0"), ("--gpus", "-1"), ("--executor", "slurm"), ("--log-delay", "-1")],
+    [
+        ("--cores", "0"),
+        ("--gpus", "-1"),
+        ("--executor", "slurm"),
+        ("--log-delay", "-1"),
+        ("--max-failures", "0"),
+        ("--keep", "none"),
+        ("--walltime", "04:00:00"),
+        ("--margin", "-1"),
+        ("--drain-signal", "KILL"),
+    ],
 )
-def test_impossible_options_are_wrong_usage(saved: RunDir, wrong: tuple[str, str]) -> None:
-    answer = call(saved.root, *wrong)
+@pytest.mark.parametrize("verb", ["run", "resume"])
+def test_impossible_options_are_wrong_usage(
+    saved: RunDir, wrong: tuple[str, str], verb: str
+) -> None:
+    answer = call(saved.root, *wrong, verb=verb)
     assert answer.exit_code == 2
-    assert wrong[0] in answer.stderr
+    assert wrong[0].removeprefix("--").replace("-", "_") in answer.stderr.replace("-", "_")
     assert not saved.journal_path.exists()
+
+
+def test_the_options_of_resuming(
+    saved: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Recorder()
+    monkeypatch.setattr(command, "find_runtime", lambda: runtime)
+    assert call(saved.root, "--takeover").exit_code == 2  # there is nothing to take
+    assert call(saved.root, "--takeover", "--recover", verb="resume").exit_code == 130
+    asked = RunOptions(progress=True, resume=True, takeover=True, recover=True)
+    assert runtime.asked == (saved.root, asked)
+    call(saved.root.parent, verb="resume")  # of a folder the newest
+    assert runtime.asked == (saved.root, RunOptions(progress=True, resume=True))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    answer = call(empty, verb="resume")
+    assert answer.exit_code == 2
+    assert "no run is here" in answer.stderr
+
+
+@pytest.mark.parametrize("verb", ["run", "resume"])
+def test_the_end_of_the_allocation_has_an_exit_code_of_its_own(
+    saved: RunDir, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(command, "find_runtime", lambda: Recorder(is_out_of_time=True))
+    answer = call(saved.root, verb=verb)
+    assert answer.exit_code == 75
+    assert f"Go on in the next allocation: matensemble resume {saved.root}\n" in answer.stderr
 
 
 def test_what_cannot_run_here_is_refused_in_one_line(saved: RunDir, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
-"""Submitting: what the runtime is handed, what is waited for, what is refused."""
+"""Submitting and resuming: what the runtime is handed, what is waited for, what is refused."""
 
+import inspect
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,15 @@ from matensemble.errors import (
     InvalidOptionError,
     NotSubmittedError,
     PipelineSubmittedError,
+    RunDirectoryError,
     RunInterruptedError,
     RuntimeMissingError,
     UnknownExecutorError,
 )
 from matensemble.model import ChoreState, Reason
 from matensemble.pipeline import Pipeline
-from matensemble.protocols import RunFuture, RunOptions
-from matensemble.records import RecordKind, encode_journal_record, journal_stamp
+from matensemble.protocols import RunFuture, RunKeywords, RunOptions
+from matensemble.records import JOURNAL_FORMAT, RecordKind, encode_journal_record, journal_stamp
 from matensemble.results import COMPLETED, Outcome, Results
 from matensemble.workflow import Workflow
 
@@ -99,12 +102,83 @@ def test_submit_returns_at_once_and_hands_over_the_options(pipe, runtime):
     )
 
 
-def test_submit_spells_every_option(pipe):
-    import inspect
-
+def test_submit_and_resume_spell_every_option():
     spelled = set(inspect.signature(Pipeline.submit).parameters) - {"self"}
-    decided_elsewhere = {"script_dir", "reserve_broker_node"}
-    assert spelled == set(RunOptions.__dataclass_fields__) - decided_elsewhere
+    only_of_resuming = {"takeover", "recover"}
+    decided_elsewhere = {"script_dir", "reserve_broker_node", "resume"}
+    everything = set(RunOptions.__dataclass_fields__) - decided_elsewhere
+    assert spelled == everything - only_of_resuming
+    assert everything == RunKeywords.__optional_keys__
+
+
+def test_the_published_positions_of_submit():
+    names = list(inspect.signature(Pipeline.submit).parameters)[1:8]
+    assert names == [
+        "buffer_time",
+        "log_delay",
+        "set_cpu_affinity",
+        "set_gpu_affinity",
+        "adaptive",
+        "processing_strategy",
+        "dashboard",
+    ]
+
+
+def test_the_options_of_the_end_reach_the_runtime(pipe, runtime):
+    pipe.call("step", 1)
+    pipe.submit(max_failures=3, keep="failed", walltime="4h", margin="2m", drain_signal="USR1")
+    ((_, options),) = runtime.submitted
+    assert (options.max_failures, options.keep) == (3, "failed")
+    assert (options.walltime, options.margin) == (14400.0, 120.0)
+    assert options.drain_signal == signal.SIGUSR1
+    assert not options.resume
+
+
+# --- resuming ---------------------------------------------------------------------------------
+
+
+def test_resuming_a_run_or_the_newest_of_a_folder(pipe, runtime, tmp_path):
+    reference = pipe.call("step", 1)
+    root = pipe.save()
+    resumed = Pipeline.resume(root, cores=3, keep="results", takeover=True)
+    assert isinstance(resumed, Pipeline)
+    assert resumed.run_dir == root
+    runtime.finish()
+    assert resumed.results()[reference.chore_id] == {"id": reference.chore_id}
+    Pipeline.resume(str(tmp_path))
+    (first, options), (second, defaults) = runtime.submitted
+    assert first == second == root
+    assert (options.resume, options.takeover, options.recover) == (True, True, False)
+    assert (options.cores, options.keep) == (3, "results")
+    assert (defaults.resume, defaults.takeover, defaults.cores) == (True, False, None)
+    assert options.script_dir is not None
+
+
+def test_a_resumed_pipeline_is_like_a_submitted_one(pipe, runtime):
+    pipe.call("step", 1)
+    resumed = Pipeline.resume(pipe.save())
+    for again in (resumed.submit, lambda: resumed.exec("true")):
+        with pytest.raises(PipelineSubmittedError):
+            again()
+    runtime.future.set_exception(RunInterruptedError(str(resumed.run_dir), "SIGTERM", True))
+    with pytest.raises(RunInterruptedError) as info:
+        resumed.results()
+    assert info.value.is_out_of_time
+
+
+def test_what_cannot_be_resumed(pipe, runtime, tmp_path):
+    with pytest.raises(RunDirectoryError, match="no run is here"):
+        Pipeline.resume(tmp_path)
+    pipe.call("step", 1)
+    root = pipe.save()
+    with pytest.raises(InvalidOptionError, match="walltime"):
+        Pipeline.resume(root, walltime="soon")
+    with pytest.raises(TypeError, match="max_failure"):
+        Pipeline.resume(root, max_failure=1)
+    assert runtime.submitted == []
+
+
+# --- results ----------------------------------------------------------------------------------
 
 
 def test_results_and_references(pipe, runtime):
@@ -133,10 +207,12 @@ def test_an_interrupted_run_keeps_what_completed(pipe, runtime):
     runtime.future = None
     pipe._future = RunFuture(lambda chore_id, answer: None)
     pipe._future.set_exception(RunInterruptedError(str(run_dir), "SIGTERM"))
-    line = encode_journal_record(
-        1, journal_stamp(1, 0, 0), RecordKind.COMPLETED, first.chore_id, 1, {"x": 0}
+    stamp = journal_stamp(1, 0, 0)
+    started = encode_journal_record(
+        1, stamp, RecordKind.RUN_STARTED, fields={"format": JOURNAL_FORMAT}
     )
-    (run_dir / "journal.jsonl").write_bytes(line)
+    completed = encode_journal_record(2, stamp, RecordKind.COMPLETED, first.chore_id)
+    (run_dir / "journal.jsonl").write_bytes(started + completed)
     assert first.result() == {"id": first.chore_id}
     with pytest.raises(RunInterruptedError):
         second.result()
@@ -233,12 +309,49 @@ def test_a_block_that_raises_does_not_wait(runtime, tmp_path):
         {"mpi_pmi": "pmi2 -o x"},
         {"mpi_pmi": None},
         {"reserve_broker_node": "no"},
+        {"max_failures": 0},
+        {"max_failures": True},
+        {"max_failures": "3"},
+        {"max_failures": 2, "fail_fast": True},
+        {"keep": "none"},
+        {"keep": None},
+        {"walltime": 0},
+        {"walltime": "04:00:00"},
+        {"margin": -1},
+        {"margin": "1 week"},
+        {"margin": "5m", "walltime": "5m"},
+        {"drain_signal": 0},
+        {"drain_signal": True},
+        {"drain_signal": "USR3"},
+        {"drain_signal": "KILL"},
+        {"drain_signal": signal.SIGSTOP},
+        {"drain_signal": 10.0},
+        {"resume": 1},
+        {"resume": True, "takeover": "yes"},
+        {"takeover": True},
+        {"recover": True},
     ],
 )
 def test_impossible_options(keywords):
     with pytest.raises(InvalidOptionError) as info:
         RunOptions(**keywords)
     assert info.value.option.split()[0] in keywords
+
+
+@pytest.mark.parametrize("given", ["USR1", "SIGUSR1", " usr1", signal.SIGUSR1, int(signal.SIGUSR1)])
+def test_spellings_of_a_signal(given):
+    assert RunOptions(drain_signal=given).drain_signal == signal.SIGUSR1
+
+
+def test_the_first_failure_is_one_failure():
+    assert RunOptions(fail_fast=True) == RunOptions(fail_fast=True, max_failures=1)
+    assert RunOptions(max_failures=1).max_failures == 1
+    assert RunOptions().max_failures is None
+
+
+def test_a_margin_of_nothing():
+    assert RunOptions(margin=0).margin == 0
+    assert RunOptions(margin="500ms", walltime=1).margin == 0.5
 
 
 def test_options_are_kept_as_they_were():

@@ -23,10 +23,16 @@ OWN_DISTRIBUTION = "matensemble-sdk"
 DISTRIBUTIONS = (
     OWN_DISTRIBUTION, "matensemble-worker", "matensemble-runtime", "matensemble-dashboard",
 )  # fmt: skip
-ELSEWHERE = {"run": "matensemble-runtime", "dashboard": "matensemble-dashboard"}
+ELSEWHERE = {
+    "run": "matensemble-runtime",
+    "resume": "matensemble-runtime",
+    "dashboard": "matensemble-dashboard",
+}
 """Subcommands of our other distributions."""
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_OUT_OF_TIME = 75
+"""`EX_TEMPFAIL` of sysexits.h: try again later."""
 EXIT_INTERRUPTED = 130
 
 
@@ -70,10 +76,12 @@ class InstalledCommands(click.Group):
         """Run the subcommand; errors that were raised on purpose are told without a traceback."""
         try:
             return super().invoke(ctx)
-        except (RunInterruptedError, RunFailedError) as error:
-            is_interrupted = isinstance(error, RunInterruptedError)
+        except RunInterruptedError as error:
             _tell(error)
-            ctx.exit(EXIT_INTERRUPTED if is_interrupted else EXIT_FAILED)
+            ctx.exit(EXIT_OUT_OF_TIME if error.is_out_of_time else EXIT_INTERRUPTED)
+        except RunFailedError as error:
+            _tell(error)
+            ctx.exit(EXIT_FAILED)
         except MatEnsembleError as error:
             _tell(error)
             ctx.exit(EXIT_USAGE)
@@ -125,7 +133,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> N
 @click.command(
     cls=InstalledCommands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 some chores failed, 2 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 some chores failed, 2 wrong usage, 75 out of time, "
+    "130 interrupted.",
 )
 @click.option(
     "--version",

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
 
 from matensemble import dag, drawing
 from matensemble.chore import ChoreRegistry
@@ -26,15 +27,18 @@ from matensemble.errors import (
     RunInterruptedError,
 )
 from matensemble.installation import check_installation
-from matensemble.protocols import RunFuture, RunOptions, find_runtime
+from matensemble.protocols import RunFuture, RunKeywords, RunOptions, find_runtime
 from matensemble.recording import Recording
 from matensemble.references import Gather
 from matensemble.results import Results
+from matensemble.runs import find_run
 from matensemble.session import script_dir
 from matensemble.snapshot import save_draft
 from matensemble.workflow import Workflow
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     import networkx as nx
 
     from matensemble.references import Dependency
@@ -223,6 +227,11 @@ class Pipeline(Recording):
         cores: int | None = None,
         gpus: int | None = None,
         fail_fast: bool = False,
+        max_failures: int | None = None,
+        keep: Literal["all", "failed", "results"] = "all",
+        walltime: float | str | None = None,
+        margin: float | str | None = None,
+        drain_signal: str | int | None = None,
         progress: bool = False,
         mpi_pmi: str = "pmi2",
     ) -> Future[Results]:
@@ -232,7 +241,9 @@ class Pipeline(Recording):
         ----------
         buffer_time, log_delay, set_cpu_affinity, set_gpu_affinity, adaptive, processing_strategy
             As in `RunOptions`.
-        dashboard, executor, cores, gpus, fail_fast, progress, mpi_pmi
+        dashboard, executor, cores, gpus, fail_fast, max_failures, keep, walltime, margin
+            As in `RunOptions`.
+        drain_signal, progress, mpi_pmi
             As in `RunOptions`.
 
         Returns
@@ -252,9 +263,7 @@ class Pipeline(Recording):
         MatEnsembleError
             What `save` raises, and what the runtime raises where it cannot start.
         """
-        if self._future is not None and self._saved is not None:
-            raise PipelineSubmittedError("submitting it again", str(self._saved.run.root))
-        options = RunOptions(
+        keywords = RunKeywords(
             executor=executor,
             cores=cores,
             gpus=gpus,
@@ -265,9 +274,23 @@ class Pipeline(Recording):
             adaptive=adaptive,
             processing_strategy=processing_strategy,
             fail_fast=fail_fast,
+            max_failures=max_failures,
+            keep=keep,
+            walltime=walltime,
+            margin=margin,
+            drain_signal=drain_signal,
             progress=progress,
             dashboard=dashboard,
             mpi_pmi=mpi_pmi,
+        )
+        return self._start(keywords, resume=False)
+
+    def _start(self, keywords: RunKeywords, *, resume: bool) -> RunFuture:
+        if self._future is not None and self._saved is not None:
+            raise PipelineSubmittedError("submitting it again", str(self._saved.run.root))
+        options = RunOptions(
+            **keywords,  # type: ignore[arg-type]  # durations and signals may be text here
+            resume=resume,
             script_dir=script_dir(),
         )
         if self._saved is None and not len(self._draft):
@@ -276,6 +299,35 @@ class Pipeline(Recording):
         runtime.check(options)
         self._future = runtime.submit(self.save(), options)
         return self._future
+
+    @classmethod
+    def resume(cls, run_dir: str | os.PathLike[str], **keywords: Unpack[RunKeywords]) -> Self:
+        """Go on with a run that ended early, and return its pipeline at once.
+
+        Chores that completed are not run again, unless their result is gone or damaged. Those that
+        were running are looked up where they run, and what cannot be found there becomes their
+        next attempt. A run that was saved only is started. ``matensemble resume DIR`` does the
+        same from a shell.
+
+        Parameters
+        ----------
+        run_dir
+            A run directory, or a folder of runs, of which the newest is taken.
+        **keywords
+            As for `submit`; and ``takeover=True`` to take the run from a driver that may be alive
+            without waiting whether it is, ``recover=True`` to go on behind damaged lines of its
+            journal.
+
+        Raises
+        ------
+        RunDirectoryError, FormatError
+            If there is no run, or it cannot be read.
+        MatEnsembleError
+            As `submit`; and if its driver is alive.
+        """
+        pipeline = cls.load(find_run(Path(run_dir)).root)
+        pipeline._start(keywords, resume=True)
+        return pipeline
 
     def results(self, timeout: float | None = 100) -> Results:
         """Wait for the run and return its results, or read those of a loaded pipeline.
@@ -297,8 +349,9 @@ class Pipeline(Recording):
         """
         if self._future is not None:
             return self._wait(self._future, timeout, "the run")
-        if self._saved is not None and self._saved.run.journal_path.exists():
-            return Results.read(self._saved.run)
+        if self._saved is not None:
+            with suppress(FileNotFoundError):  # it was not started
+                return Results.read(self._saved.run)
         raise NotSubmittedError("the results of this pipeline")
 
     def wait_result(self, dependency: Dependency, timeout: float | None) -> Any:

@@ -6,12 +6,13 @@ Owns the settings of a run, validated when they are made, because both sides of 
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, cast
 
 from matensemble.errors import InvalidOptionError, RuntimeMissingError, UnknownExecutorError
 from matensemble.model import parse_duration
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "matensemble.runtimes"
 EXECUTORS = ("auto", "local", "flux")
+KEEP = ("all", "failed", "results")
+_SWITCHES = (
+    "set_cpu_affinity", "set_gpu_affinity", "adaptive", "fail_fast", "progress", "resume",
+    "takeover", "recover",
+)  # fmt: skip
 _PMI = re.compile(r"[A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*")
 
 
@@ -53,7 +59,29 @@ class RunOptions:
     processing_strategy: Any = None
     """A `FutureProcessingStrategy` class or instance; overrides `adaptive`."""
     fail_fast: bool = False
-    """Whether the first failure stops the run."""
+    """Whether the first failure stops the run: the same as ``max_failures=1``."""
+    max_failures: int | None = None
+    """Number of failed chores that stops the run, at least 1; consequences of a failure and chores
+    whose failure is ignored do not count. None never stops it."""
+    keep: Literal["all", "failed", "results"] = "all"
+    """Which files of chores that ended stay: ``"all"``; ``"failed"`` keeps of a completed chore
+    its result and declared outputs only; ``"results"`` does so also where a chore failed."""
+    walltime: float | None = None
+    """Seconds (or text like ``"4h"``) from the start of the driver to the end of the allocation;
+    None asks the executor and the environment, and where these do not know, there is no end."""
+    margin: float | None = None
+    """Seconds (or text) before that end at which nothing more starts and what runs is signalled,
+    0 or more; None: 60 s, or a tenth of the time left where that is less."""
+    drain_signal: int | None = None
+    """Signal that tells what runs of that end, by number or name (``"USR1"``); None sends none."""
+    resume: bool = False
+    """Whether to go on with a run that was started before (one that was not is started); else
+    such a run is refused."""
+    takeover: bool = False
+    """Whether to take a run that is resumed from a driver that may be alive, without waiting
+    whether it is."""
+    recover: bool = False
+    """Whether to go on behind damaged lines of the journal of a run that is resumed."""
     progress: bool = False
     """Whether progress is shown on the terminal or in the notebook."""
     dashboard: bool | Mapping[str, Any] = False
@@ -69,12 +97,14 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.executor is not None and self.executor not in EXECUTORS:
             raise UnknownExecutorError(self.executor, EXECUTORS)
-        for name, minimum in (("cores", 1), ("gpus", 0)):
+        for name, minimum in (("cores", 1), ("gpus", 0), ("max_failures", 1)):
             value = getattr(self, name)
             if value is not None and (
                 not isinstance(value, int) or isinstance(value, bool) or value < minimum
             ):
                 raise InvalidOptionError(name, value, f"an integer of at least {minimum}, or None")
+        if self.keep not in KEEP:
+            raise InvalidOptionError("keep", self.keep, " or ".join(map(repr, KEEP)))
         object.__setattr__(self, "buffer_time", parse_duration(self.buffer_time, "buffer_time"))
         if (
             isinstance(self.log_delay, bool)
@@ -82,9 +112,10 @@ class RunOptions:
             or (not 0 <= self.log_delay < float("inf"))
         ):
             raise InvalidOptionError("log_delay", self.log_delay, "seconds, 0 or more")
-        for name in ("set_cpu_affinity", "set_gpu_affinity", "adaptive", "fail_fast", "progress"):
+        for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise InvalidOptionError(name, getattr(self, name), "True or False")
+        self._check_end()
         if self.reserve_broker_node is not None and not isinstance(self.reserve_broker_node, bool):
             raise InvalidOptionError(
                 "reserve_broker_node", self.reserve_broker_node, "True, False or None"
@@ -92,6 +123,71 @@ class RunOptions:
         if not isinstance(self.mpi_pmi, str) or not _PMI.fullmatch(self.mpi_pmi):
             raise InvalidOptionError("mpi_pmi", self.mpi_pmi, "a name such as 'pmi2' or 'pmix'")
         object.__setattr__(self, "dashboard", _check_dashboard(self.dashboard))
+
+    def _check_end(self) -> None:
+        """Check what may end the run early, and how an earlier one is gone on with."""
+        if self.fail_fast:
+            if self.max_failures not in (None, 1):
+                raise InvalidOptionError("max_failures", self.max_failures, "1 beside fail_fast")
+            object.__setattr__(self, "max_failures", 1)
+        for name in ("walltime", "margin"):
+            value = getattr(self, name)
+            if value is not None and (name, value) != ("margin", 0):
+                object.__setattr__(self, name, parse_duration(value, name))
+        if self.walltime is not None and self.margin is not None and self.margin >= self.walltime:
+            raise InvalidOptionError(
+                "margin", self.margin, f"less than walltime={self.walltime:g}, or nothing starts"
+            )
+        object.__setattr__(self, "drain_signal", _check_signal(self.drain_signal))
+        for name in ("takeover", "recover"):
+            if getattr(self, name) and not self.resume:
+                raise InvalidOptionError(name, True, "given together with resume=True")
+
+
+class RunKeywords(TypedDict, total=False):
+    """The fields of `RunOptions` that a user gives, as keywords of `Pipeline.resume`."""
+
+    buffer_time: float
+    log_delay: float
+    set_cpu_affinity: bool
+    set_gpu_affinity: bool
+    adaptive: bool
+    processing_strategy: Any
+    dashboard: bool | Mapping[str, Any]
+    executor: str | None
+    cores: int | None
+    gpus: int | None
+    fail_fast: bool
+    max_failures: int | None
+    keep: Literal["all", "failed", "results"]
+    walltime: float | str | None
+    margin: float | str | None
+    drain_signal: str | int | None
+    progress: bool
+    mpi_pmi: str
+    takeover: bool
+    recover: bool
+
+
+def _check_signal(given: object) -> int | None:
+    """Return the number of a signal that is given by number or name; None is none.
+
+    KILL and STOP are refused: nobody can be told something by them.
+    """
+    if given is None:
+        return None
+    found: signal.Signals | None = None
+    if isinstance(given, str):
+        name = given.strip().upper()
+        name = name if name.startswith("SIG") else f"SIG{name}"
+        found = signal.Signals.__members__.get(name)
+    elif isinstance(given, int) and not isinstance(given, bool):
+        found = next((known for known in signal.Signals if known == given), None)
+    if found is None or found in (signal.SIGKILL, signal.SIGSTOP):
+        raise InvalidOptionError(
+            "drain_signal", given, "a signal that a program can catch, such as 'USR1' or 10"
+        )
+    return int(found)
 
 
 def _check_dashboard(options: object) -> bool | Mapping[str, Any]:
@@ -161,6 +257,8 @@ class Runtime(Protocol):
     def run(self, run_dir: Path, options: RunOptions) -> Results:
         """Run a saved run to its end on the calling thread and return its results.
 
+        With ``options.resume`` also one that was started before: chores that completed stay so.
+
         Raises
         ------
         RunInterruptedError, RunFailedError
@@ -170,7 +268,7 @@ class Runtime(Protocol):
         """
 
     def submit(self, run_dir: Path, options: RunOptions) -> RunFuture:
-        """Start a saved run in the background and return at once.
+        """Start a saved run in the background, or go on with one as `run` does; return at once.
 
         Returns
         -------
@@ -181,8 +279,9 @@ class Runtime(Protocol):
         Raises
         ------
         MatEnsembleError
-            If the run cannot be started: the directory was started already, the executor is not
-            available, the environment does not fit.
+            If the run cannot be started: the directory was started already and is not to be
+            resumed, its driver is alive, the executor is not available, the environment does not
+            fit.
         """
 
 
