@@ -15,14 +15,14 @@ Tasks
     (`environment.RANK_VARIABLES`).
 Exit codes
     0 success; 1 failure (of ``sys.exit(n)`` inside a function: n, but never 0, because it did not
-    return); 2 wrong usage; 74 a failure whose `error.json` the disk did not take; 126 a program that
-    cannot be executed, 127 one that is not there.
+    return); 2 wrong usage; 74 a failure whose `error.json` the disk did not take; 126 a program
+    that cannot be executed, 127 one that is not there.
 Import path
     ``-P`` keeps the working directory off it. ``MATENSEMBLE_SCRIPT_DIR`` is appended, so modules
     beside the user's script can be imported and hide nothing.
 
-Every short chore pays for what this module imports, so it imports next to nothing; a failure,
-a program, a strategy's specs and a failure upstream have their modules, loaded when they are needed.
+Every short chore pays for what this module imports, so it imports next to nothing; a failure (its
+own, or one upstream), a program and a strategy's specs have their modules, loaded when needed.
 """
 
 from __future__ import annotations

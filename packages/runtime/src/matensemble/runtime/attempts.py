@@ -71,16 +71,15 @@ def find_previous(run: RunDir, chore_id: str, attempt: int) -> Path | None:
     """
     try:
         kept = [
-            int(name)
-            for name in os.listdir(run.attempt_dir(chore_id, 1).parent)
-            if name.isdecimal() and int(name) < attempt
+            path
+            for path in run.attempt_dir(chore_id, attempt).parent.iterdir()
+            if path.name.isdecimal() and int(path.name) < attempt
         ]
     except (FileNotFoundError, NotADirectoryError):
         return None
-    for number in sorted(kept, reverse=True):
-        path = run.attempt_dir(chore_id, number)
+    for path in sorted(kept, key=lambda path: int(path.name), reverse=True):
         with suppress(NotADirectoryError):  # a file of the chore's own that is called so
-            if any(not _is_record(name) for name in os.listdir(path)):
+            if not all(_is_record(file.name) for file in path.iterdir()):
                 return path
     return None
 
@@ -88,7 +87,7 @@ def find_previous(run: RunDir, chore_id: str, attempt: int) -> Path | None:
 def _names_to_move(directory: Path) -> list[str]:
     """Return what lies in the directory of a chore and is to be moved, the record last."""
     try:
-        names = os.listdir(directory)
+        names = [path.name for path in directory.iterdir()]
     except FileNotFoundError:
         return []
     kept = {workdir.ATTEMPTS} if _is_real_dir(directory / workdir.ATTEMPTS) else set()

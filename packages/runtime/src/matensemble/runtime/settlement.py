@@ -1,16 +1,24 @@
 """What the end of an attempt means: did the chore complete, and if not, why.
 
 Owns the rules of the contract's section 6 for one chore: success codes, result footer, declared
-outputs, the worker's error record, and the last lines of the chore's stderr. Looks at files of the
-chore and never loads a pickle. Called by the engine.
+outputs, the worker's error record, and the last lines of the chore's stderr. Also tells whether
+what completed, or was lost sight of, has its result. Looks at files of the chore and never loads a
+pickle. Called by the engine.
+
+On a network file system a file can be there and not be seen yet, or be seen as the one that it
+replaced. So what is missing is looked for again after its directory was listed, which asks the
+server; what is missing then may still come, and `settle` can leave that open.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from matensemble import wire, workdir
 from matensemble.chore import Chore
@@ -18,6 +26,7 @@ from matensemble.errors import FormatError, ResultCorruptError, ResultMissingErr
 from matensemble.foreign_json import read_foreign_json
 from matensemble.model import ChoreType, Reason
 from matensemble.runtime.executors.base import JobEnded
+from matensemble.runtime.graph import Graph
 from matensemble.runtime.scheduler.events import ChoreFinished
 from matensemble.terminal import clean_line
 from matensemble.workdir import RunDir
@@ -27,83 +36,277 @@ MAX_ERROR_BYTES = 1 << 20
 """Of an `error.json`; the worker bounds message and traceback far below."""
 MAX_TAIL_BYTES = 4096
 """How much of what a chore wrote is searched for its last words."""
+EXIT_DISK_TROUBLE = 74
+"""By which a worker says that the disk did not even take the reason of its failure."""
+
+_T = TypeVar("_T")
 
 
-def settle(run: RunDir, chore: Chore, ended: JobEnded) -> ChoreFinished:
-    """Return the outcome of an attempt, and note a failure at the end of its stderr."""
-    reason, detail = _judge(run, chore, ended)
-    detail = _one_line(detail)
-    if reason is not None and reason is not Reason.CANCELLED:
-        _annotate(run, chore, reason, ended.exit_code, detail)
-    return ChoreFinished(chore.id, ended.attempt, reason, ended.exit_code, detail)
+class _Verdict(NamedTuple):
+    """What an attempt came to."""
+
+    reason: Reason | None = None
+    detail: str = ""
+    error_type: str = ""
+    culprit: str | None = None
+    errno: int | None = None
 
 
-def _judge(run: RunDir, chore: Chore, ended: JobEnded) -> tuple[Reason | None, str]:
+_COMPLETED = _Verdict()
+
+
+@overload
+def settle(
+    run: RunDir,
+    chore: Chore,
+    ended: JobEnded,
+    graph: Graph | None = None,
+    *,
+    may_lag: Literal[False] = False,
+) -> ChoreFinished: ...
+
+
+@overload
+def settle(
+    run: RunDir, chore: Chore, ended: JobEnded, graph: Graph | None = None, *, may_lag: bool
+) -> ChoreFinished | None: ...
+
+
+def settle(
+    run: RunDir,
+    chore: Chore,
+    ended: JobEnded,
+    graph: Graph | None = None,
+    *,
+    may_lag: bool = False,
+) -> ChoreFinished | None:
+    """Return the outcome of an attempt, and note a failure at the end of its stderr.
+
+    Parameters
+    ----------
+    run, chore, ended
+        Whose end it is.
+    graph
+        Where the chores stand, to tell whether a culprit is among those that the chore gathers;
+        None knows of its direct dependencies only.
+    may_lag
+        Whether a result or output that is missing after a clean exit may only be late.
+
+    Returns
+    -------
+    ChoreFinished or None
+        None, with `may_lag` only: it cannot be told yet. Nothing was changed; ask again later.
+    """
+    verdict = _judge(run, chore, ended, graph, may_lag)
+    if verdict is None:
+        return None
+    verdict = verdict._replace(detail=_one_line(verdict.detail))
+    # Where the disk refuses to work, more of the same helps nobody.
+    is_quiet = verdict.reason is Reason.CANCELLED or verdict.errno is not None
+    if verdict.reason is not None and not is_quiet:
+        annotate(run, chore, verdict.reason, ended.exit_code, verdict.detail)
+    return ChoreFinished(
+        chore.id,
+        ended.attempt,
+        verdict.reason,
+        ended.exit_code,
+        verdict.detail,
+        verdict.error_type,
+        verdict.culprit,
+        verdict.errno,
+    )
+
+
+def find_damage(run: RunDir, chore: Chore, attempt: int) -> str | None:
+    """Return what is wrong with the result of a chore that completed; None where nothing is.
+
+    One `open` and `pread` for a Python chore, one `stat` for each declared output of a program.
+    May be called from any thread.
+
+    Parameters
+    ----------
+    run, chore
+        Whose result.
+    attempt
+        The attempt that completed: a result of another one is none.
+
+    Raises
+    ------
+    OSError
+        If it cannot be told, because the disk does not answer: nothing need be wrong.
+    """
+    if chore.kind is ChoreType.EXECUTABLE:
+        missing = (name for name, file in chore.outputs.items() if not _exists(run, chore, file))
+        return next((f"its output {name!r} is not there" for name in missing), None)
+    path = run.chore_file(chore.id, workdir.RESULT)
+    try:
+        wrote = _look(path, lambda: wire.check_result(path, chore.id))
+    except ResultMissingError:
+        return "its result is not there"
+    except ResultCorruptError as error:
+        return f"its result is damaged: {error.problem}"
+    return None if wrote == attempt else f"the result is of attempt {wrote}, not of {attempt}"
+
+
+def salvage(run: RunDir, chore: Chore, attempt: int) -> bool:
+    """Return whether an attempt of which nothing is known has committed its result.
+
+    Only a Python chore of one task can be told by its result: a program has none that says which
+    attempt wrote it, and another task may have failed.
+
+    Raises
+    ------
+    OSError
+        As `find_damage`.
+    """
+    if chore.kind is not ChoreType.PYTHON or chore.resources.num_tasks != 1:
+        return False
+    return find_damage(run, chore, attempt) is None
+
+
+# --- the outcome ------------------------------------------------------------------------------
+
+
+def _judge(
+    run: RunDir, chore: Chore, ended: JobEnded, graph: Graph | None, may_lag: bool
+) -> _Verdict | None:
     if ended.reason is Reason.DURATION_EXCEEDED and not ended.detail:
         limit = chore.resources.duration
-        return ended.reason, f"longer than its duration of {limit:g} s; ask for more, or save state"
+        detail = f"longer than its duration of {limit:g} s; ask for more, or save state"
+        return _Verdict(ended.reason, detail)
     if ended.reason is not None:
-        return ended.reason, ended.detail
+        return _Verdict(ended.reason, ended.detail)
     if ended.exit_code not in chore.success_codes:
-        return _why_it_failed(run, chore, ended)
+        return _why_it_failed(run, chore, ended, graph)
     if chore.kind is ChoreType.PYTHON:
-        return _check_result(run, chore, ended.attempt)
-    return _check_outputs(run, chore)
+        return _check_result(run, chore, ended.attempt, graph, may_lag)
+    return _check_outputs(run, chore, may_lag)
 
 
-def _why_it_failed(run: RunDir, chore: Chore, ended: JobEnded) -> tuple[Reason, str]:
+def _why_it_failed(run: RunDir, chore: Chore, ended: JobEnded, graph: Graph | None) -> _Verdict:
     code = ended.exit_code
     if code is not None and code < 0:
-        return Reason.SIGNAL, ended.detail or _describe_signal(-code)
-    told = _what_the_worker_told(run, chore, ended.attempt) if chore.needs_worker else None
-    return told or (Reason.NONZERO_EXIT, ended.detail or _last_words(run, chore.id))
+        return _Verdict(Reason.SIGNAL, ended.detail or _describe_signal(-code))
+    if chore.needs_worker:
+        told = _what_the_worker_told(run, chore, ended.attempt, graph)
+        if told is not None:
+            return told
+        if code == EXIT_DISK_TROUBLE and chore.kind is ChoreType.PYTHON:
+            detail = "the disk did not take the reason of its failure; stderr may have it"
+            return _Verdict(Reason.IO_ERROR, detail)
+    return _Verdict(Reason.NONZERO_EXIT, ended.detail or _last_words(run, chore.id))
 
 
-def _what_the_worker_told(run: RunDir, chore: Chore, attempt: int) -> tuple[Reason, str] | None:
-    """Return reason and detail of the worker's error record, if it wrote one in this attempt."""
+def _what_the_worker_told(
+    run: RunDir, chore: Chore, attempt: int, graph: Graph | None
+) -> _Verdict | None:
+    """Return what the worker's error record says, if it wrote one in this attempt."""
+    path = run.chore_file(chore.id, workdir.ERROR)
     try:
-        error = read_foreign_json(run.chore_file(chore.id, workdir.ERROR), MAX_ERROR_BYTES)
+        error = _look(path, lambda: read_foreign_json(path, MAX_ERROR_BYTES))
         if error.get("attempt") not in (attempt, None):
             return None
         reason = Reason(error["reason"])
     except (OSError, FormatError, KeyError, ValueError, AttributeError):
         return None  # the worker did not come so far, or the chore wrote over it
-    return reason, f"{error.get('type', '')}: {error.get('message', '')}".strip(": ")
+    error_type = str(error.get("type", ""))
+    number = error.get("errno") if reason is Reason.IO_ERROR else None
+    return _Verdict(
+        reason,
+        f"{error_type}: {error.get('message', '')}".strip(": "),
+        error_type.rpartition(".")[2],  # as users write it, also of a class inside a function
+        _check_culprit(chore, error.get("upstream"), graph),
+        number if isinstance(number, int) else None,
+    )
 
 
-def _check_result(run: RunDir, chore: Chore, attempt: int) -> tuple[Reason | None, str]:
+def _check_culprit(chore: Chore, culprit: Any, graph: Graph | None) -> str | None:
+    """Return the culprit that a worker named, if the chore depends on it at all."""
+    if culprit in chore.upstream:
+        return str(culprit)
+    if graph is None or not chore.gathers or not isinstance(culprit, str):
+        return None
+    try:
+        return culprit if graph.entry(culprit).chore.name in chore.gathers else None
+    except KeyError:
+        return None
+
+
+def _check_result(
+    run: RunDir, chore: Chore, attempt: int, graph: Graph | None, may_lag: bool
+) -> _Verdict | None:
     path = run.chore_file(chore.id, workdir.RESULT)
     try:
-        wrote = wire.check_result(path, chore.id)
+        wrote = _look(path, lambda: wire.check_result(path, chore.id))
     except ResultMissingError:
         # A failure can look like a success: its exit code may be among the success codes.
-        return _what_the_worker_told(run, chore, attempt) or (
-            Reason.RESULT_MISSING,
-            "the process ended well without writing a result (did it call os._exit?)",
-        )
+        verdict = _what_the_worker_told(run, chore, attempt, graph)
+        detail = "the process ended well without writing a result (did it call os._exit?)"
     except ResultCorruptError as error:
-        return Reason.RESULT_CORRUPT, error.problem
+        _disown(path)
+        return _Verdict(Reason.RESULT_CORRUPT, error.problem)
     except OSError as error:
-        return Reason.IO_ERROR, f"{path} cannot be read: {error.strerror}"
-    if wrote != attempt:
-        return Reason.RESULT_MISSING, f"the result is of attempt {wrote}, not of {attempt}"
-    return None, ""
+        detail = f"{path} cannot be read: {error.strerror}"
+        return _Verdict(Reason.IO_ERROR, detail, errno=error.errno)
+    else:
+        verdict = _COMPLETED if wrote == attempt else None
+        detail = f"the result is of attempt {wrote}, not of {attempt}"
+        if verdict is None and not may_lag:
+            _disown(path)
+    if verdict is not None or may_lag:
+        return verdict
+    return _Verdict(Reason.RESULT_MISSING, detail)
 
 
-def _check_outputs(run: RunDir, chore: Chore) -> tuple[Reason | None, str]:
-    for name, path in chore.outputs.items():
+def _disown(result: Path) -> None:
+    """Give what is no result another name: it is kept with the attempt, and read by nobody."""
+    # Where the disk refuses, the journal says all the same that there is no result.
+    with suppress(OSError):
+        result.replace(result.with_name(workdir.DAMAGED_RESULT))
+
+
+def _check_outputs(run: RunDir, chore: Chore, may_lag: bool) -> _Verdict | None:
+    for name, file in chore.outputs.items():
+        shown = f"the declared output {name!r} ({file})"
         try:
-            is_there = run.chore_file(chore.id, path).exists()
+            if _exists(run, chore, file):
+                continue
         except OSError as error:
-            return Reason.IO_ERROR, f"the declared output {name!r} ({path}): {error.strerror}"
-        if not is_there:
-            return Reason.RESULT_MISSING, f"the declared output {name!r} ({path}) was not written"
-    return None, ""
+            return _Verdict(Reason.IO_ERROR, f"{shown}: {error.strerror}", errno=error.errno)
+        return None if may_lag else _Verdict(Reason.RESULT_MISSING, f"{shown} was not written")
+    return _COMPLETED
 
 
-def _annotate(
-    run: RunDir, chore: Chore, reason: Reason, exit_code: int | None, detail: str
-) -> None:
+def _exists(run: RunDir, chore: Chore, file: str) -> bool:
+    path = run.chore_file(chore.id, file)
+    try:
+        _look(path, path.stat)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _look(path: Path, read: Callable[[], _T]) -> _T:
+    """Read something of a file; a second time where the first may have seen an old directory."""
+    try:
+        return read()
+    except (ResultMissingError, FileNotFoundError):
+        try:
+            is_listed = path in path.parent.iterdir()
+        except FileNotFoundError:
+            is_listed = False
+        if not is_listed:
+            raise
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+    return read()
+
+
+# --- for people -------------------------------------------------------------------------------
+
+
+def annotate(run: RunDir, chore: Chore, reason: Reason, exit_code: int | None, detail: str) -> None:
     """Let stderr end with what MatEnsemble knows, for people who look there first."""
     code = "" if exit_code is None else f" (exit code {exit_code})"
     text = f"\n[matensemble] {chore.id} failed: {reason.value}{code}"

@@ -89,6 +89,9 @@ class ChoreFinished(NamedTuple):
     """Name of the exception type of a Python chore, empty where there was none."""
     culprit: str | None = None
     """A chore upstream whose result is gone or damaged, where that is why it failed."""
+    errno: int | None = None
+    """For `IO_ERROR`: what the operating system said, as in the module `errno`; None where it said
+    nothing, as of a file that is not to be trusted."""
 
 
 class AttemptLost(NamedTuple):
