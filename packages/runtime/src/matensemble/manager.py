@@ -165,7 +165,9 @@ class FluxManager:
             dashboard = DashboardProcess(run, options.dashboard, self._logger)
             stack.callback(dashboard.close)
         executor = self._executor or select_executor(
-            self._with_choice_of_pipeline(), run_name=run.root.name, logger=self._logger
+            self._with_choice_of_pipeline(),
+            run_label=str(run.root.resolve()),
+            logger=self._logger,
         )
         stack.callback(executor.close)
         allocation = executor.open(self._inbox.put)
@@ -234,7 +236,7 @@ class FluxManager:
 
     def _start_journal(self, executor: Executor, allocation: Allocation) -> FileJournal:
         try:
-            epoch = claim(self.run_dir, self._clock)
+            epoch = claim(self.run_dir, self._clock).epoch
         except FileExistsError:
             raise _already_started(self.run_dir) from None
         except OSError as error:

@@ -428,6 +428,45 @@ class RunFailedError(MatEnsembleError, RuntimeError):
         super().__init__(f"the run in {run_dir} could not go on: {cause}")
 
 
+class RunOwnedError(MatEnsembleError, RuntimeError):
+    """Somebody else drives the run.
+
+    Attributes
+    ----------
+    directory
+        The run directory.
+    host
+        Host of its driver, or None where the claim cannot be read.
+    pid
+        Process of its driver, or None where the claim cannot be read.
+    age
+        Seconds since it took the run, or None where the claim does not say.
+    """
+
+    def __init__(
+        self, directory: str, host: str | None, pid: int | None, *, age: float | None = None
+    ) -> None:
+        self.directory = directory
+        self.host = host
+        self.pid = pid
+        self.age = age
+        who, stop = "a process that cannot be identified", "stop it"
+        if host is not None:
+            who, stop = f"process {pid} on {host}", f"stop it (`kill {pid}` on {host})"
+        since = "" if age is None else f", which took it {_describe_age(age)} ago"
+        super().__init__(
+            f"{directory} is driven by {who}{since}, and is alive: its status has just changed. "
+            f"Wait for its end (`matensemble status --watch` shows it), or {stop}; "
+            "`matensemble resume --takeover` takes the run away from it"
+        )
+
+
+def _describe_age(seconds: float) -> str:
+    if seconds < 120:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 class AddressUnavailableError(MatEnsembleError, RuntimeError):
     """The dashboard cannot listen where it was asked to."""
 

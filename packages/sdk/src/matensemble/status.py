@@ -6,17 +6,19 @@ dashboard, which never load a pickle.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from matensemble.errors import FormatError
+from matensemble.foreign_json import read_foreign_json
 from matensemble.model import RunState
 
 STATUS_FORMAT = 1
 MAX_ROOT_FAILURES = 20
+MAX_STATUS_BYTES = 16 * 1024 * 1024
+"""More than any status has: ten thousand groups take 2 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,4 @@ def read_status(path: Path) -> RunStatus:
     FormatError
         If it cannot be read.
     """
-    try:
-        data = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise FormatError(str(path), f"is no JSON ({error})") from error
-    return RunStatus.from_json(data, str(path))
+    return RunStatus.from_json(read_foreign_json(path, MAX_STATUS_BYTES), str(path))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from matensemble.errors import FormatError, RunDirectoryError
-from matensemble.runs import list_runs, read_status_of, seconds_since, why_lost
+from matensemble.runs import list_runs, look_at, seconds_since
 from matensemble.terminal import clean_line, describe_seconds, plural, table
 from matensemble.workdir import RunDir
 
@@ -41,13 +41,17 @@ def _row(run: RunDir) -> tuple[str, ...]:
     name = clean_line(run.root.name)
     try:
         manifest = Workflow.read(run).manifest
-        status = read_status_of(run)
+        look = look_at(run, patience=0)
     except (FormatError, RunDirectoryError):
         return name, "unreadable", "", "", "", ""
     age = seconds_since(manifest.created_at)
     saved = f"{describe_seconds(age)} ago" if age is not None else ""
-    if status is None:
-        return name, "not started", f"{manifest.num_chores:,}", "", "", saved
-    state = "lost" if why_lost(status) is not None else status.state.value
-    counts = status.counts
+    state = "not started" if look.status is None else look.status.state.value
+    if look.lost is not None:
+        state = "lost"
+    elif look.successor is not None:
+        state = "starting"
+    if look.status is None:
+        return name, state, f"{manifest.num_chores:,}", "", "", saved
+    counts = look.status.counts
     return name, state, f"{counts.total:,}", f"{counts.completed:,}", f"{counts.failed:,}", saved

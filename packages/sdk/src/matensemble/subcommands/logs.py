@@ -13,7 +13,7 @@ import click
 
 from matensemble.history import ChoreHistory, find_chore
 from matensemble.model import ChoreState
-from matensemble.runs import find_run, read_status_of, why_lost
+from matensemble.runs import find_run, look_at
 from matensemble.terminal import clean_line, clean_text
 from matensemble.workdir import STDERR, STDOUT, RunDir
 
@@ -85,8 +85,7 @@ def _make_ending(run: RunDir, history: ChoreHistory) -> Callable[[], bool]:
         num_rounds += 1
         if history.has_ended or num_rounds % LIFE_CHECK_ROUNDS:
             return history.has_ended
-        status = read_status_of(run)
-        lost = why_lost(status) if status is not None else None
+        lost = look_at(run).lost
         if lost is not None:
             _note(f"the driver seems lost: {lost}")
         return lost is not None

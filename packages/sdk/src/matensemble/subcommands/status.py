@@ -13,7 +13,8 @@ import click
 
 from matensemble import report
 from matensemble.errors import RunDirectoryError
-from matensemble.runs import find_run, read_status_of, why_lost
+from matensemble.model import RunState
+from matensemble.runs import Look, find_run, look_at
 from matensemble.status import MAX_ROOT_FAILURES, Counts, RunStatus
 from matensemble.terminal import clean_line
 from matensemble.workdir import RunDir
@@ -35,20 +36,25 @@ def status(directory: str, as_json: bool, watch: bool) -> None:
     """
     run = find_run(Path(directory))
     while True:
-        seen = read_status_of(run)
-        lost = why_lost(seen) if seen is not None else None
+        look = look_at(run)
         if as_json:
-            click.echo(_as_json(run, seen))
+            click.echo(_as_json(run, look.status))
         elif watch and sys.stdout.isatty():
             room = shutil.get_terminal_size().lines
-            lines = _as_lines(run, seen, lost, max(room - 20, 3), WATCH_MAX_FAILURES)
+            lines = _as_lines(run, look, max(room - 20, 3), WATCH_MAX_FAILURES)
             click.echo(CLEAR_SCREEN + "\n".join(lines))
         else:
-            click.echo("\n".join(_as_lines(run, seen, lost)))
-        is_over = seen is not None and (seen.state.is_terminal or lost is not None)
-        if not watch or is_over:
+            click.echo("\n".join(_as_lines(run, look)))
+        if not watch or _is_over(look):
             return
         time.sleep(WATCH_INTERVAL_SECONDS)
+
+
+def _is_over(look: Look) -> bool:
+    """Return whether nothing more will happen unless somebody resumes the run."""
+    if look.lost is not None:
+        return True
+    return look.status is not None and look.status.state.is_terminal and look.successor is None
 
 
 def _as_json(run: RunDir, seen: RunStatus | None) -> str:
@@ -59,22 +65,35 @@ def _as_json(run: RunDir, seen: RunStatus | None) -> str:
 
 def _as_lines(
     run: RunDir,
-    seen: RunStatus | None,
-    lost: str | None,
+    look: Look,
     max_groups: int = report.MAX_GROUPS,
     max_failures: int = MAX_ROOT_FAILURES,
 ) -> list[str]:
-    if seen is not None:
-        now = datetime.now(UTC)
-        return report.describe_status(
-            seen, run, now, lost, max_groups=max_groups, max_failures=max_failures
+    if look.status is None:
+        lines = _describe_unstarted(run, look, max_groups)
+    else:
+        lines = report.describe_status(
+            look.status,
+            run,
+            datetime.now(UTC),
+            look.lost,
+            max_groups=max_groups,
+            max_failures=max_failures,
         )
+    return lines + _describe_next(run, look)
+
+
+def _describe_unstarted(run: RunDir, look: Look, max_groups: int) -> list[str]:
     from matensemble.workflow import Workflow
 
     manifest = Workflow.read(run).manifest
     groups = {name: Counts(total=n, pending=n) for name, n in manifest.groups.items()}
     total = manifest.num_chores
-    state = "is being started" if run.journal_path.exists() else "saved, not started"
+    state = "saved, not started"
+    if look.lost is not None:
+        state = f"its start was cut short: {clean_line(look.lost)}"
+    elif look.successor is not None:
+        state = f"is being started by {clean_line(look.successor.describe())}"
     return [
         f"Run      {clean_line(run.root.name)}",
         f"Folder   {clean_line(run.root.parent)}",
@@ -83,6 +102,19 @@ def _as_lines(
         f"{clean_line(manifest.versions.get('python', '?'))}",
         "",
         *report.describe_groups(groups, Counts(total=total, pending=total), max_groups),
-        "",
-        f"To run it: matensemble run {report.quote_path(run.root)}",
     ]
+
+
+def _describe_next(run: RunDir, look: Look) -> list[str]:
+    """Return what to do with a run that stands still, ready to be copied."""
+    folder = report.quote_path(run.root)
+    if look.owner is None and look.status is None:
+        return ["", f"To run it: matensemble run {folder}"]
+    if look.successor is not None:
+        who = clean_line(look.successor.describe())
+        word = f"{who} has taken it over, and has not published yet where it stands"
+        return ["", word] if look.status is not None else []
+    is_at_rest = look.status is None or look.status.state is RunState.INTERRUPTED
+    if is_at_rest or look.lost is not None:
+        return ["", f"To go on with it: matensemble resume {folder}"]
+    return []
