@@ -7,7 +7,7 @@ by the subcommands, and by `matensemble.control` and `matensemble.explanation`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from matensemble.chore import Chore
@@ -39,7 +39,7 @@ def find_chore(run: RunDir, text: str) -> str:
     FormatError
         If the records cannot be read.
     """
-    chores = list(_known_chores(run, text))
+    chores = list(known_chores(run, text))
     for found in (
         [chore_id for chore_id, _ in chores if chore_id == text],
         [chore_id for chore_id, name in chores if name == text],
@@ -52,17 +52,45 @@ def find_chore(run: RunDir, text: str) -> str:
             raise RunDirectoryError(
                 str(run.root), f"{text!r} fits {len(found)} chores, name one of them: {named}"
             )
-    names = list(dict.fromkeys(name for _, name in _known_chores(run)))
+    names = list(dict.fromkeys(name for _, name in known_chores(run)))
     groups = ", ".join(names[:MAX_NAMED]) + (" …" if len(names) > MAX_NAMED else "")
     raise RunDirectoryError(
         str(run.root), f"no id and no name of a chore begins with {text!r}; groups: {groups}"
     )
 
 
-def _known_chores(run: RunDir, text: str = "") -> Iterator[tuple[str, str]]:
+def find_chores(run: RunDir, texts: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the ids and the groups that a user means; raises as `find_chore`.
+
+    O(chores of the run) for each text.
+
+    Parameters
+    ----------
+    run
+        The run.
+    texts
+        Ids, names of groups, or what `find_chore` takes.
+    """
+    ids: list[str] = []
+    groups: list[str] = []
+    for text in texts:
+        chores = list(known_chores(run, text))
+        if any(name == text for _, name in chores):
+            groups.append(text)
+        else:
+            ids.append(find_chore(run, text))
+    return ids, groups
+
+
+def known_chores(run: RunDir, text: str = "") -> Iterator[tuple[str, str]]:
     """Yield id and group of the chores, those that were added while it ran included.
 
     Decodes only the lines that hold `text`: ids and names are slugs, which JSON does not escape.
+
+    Raises
+    ------
+    FormatError
+        If the records cannot be read.
     """
     path, wanted = str(run.chores_path), text.encode(errors="replace")
     try:
