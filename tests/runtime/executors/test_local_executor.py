@@ -18,6 +18,7 @@ from matensemble.environment import RANK_VARIABLES
 from matensemble.errors import ExecutorUnavailableError, InvalidOptionError
 from matensemble.model import Reason
 from matensemble.protocols import RunOptions
+from matensemble.runtime.executors import launcher_process
 from matensemble.runtime.executors.base import JobEnded
 from matensemble.runtime.executors.local import LocalExecutor, usable_cores
 from matensemble.runtime.executors.mpi import mpi_command
@@ -149,6 +150,59 @@ def test_a_python_that_does_not_start(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
     with pytest.raises(ExecutorUnavailableError, match="missing"):
         opened()
+
+
+# --- while it runs --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_duration_that_is_shortened_or_given_late(opened: Opener) -> None:
+    session = opened()
+    session.start("sleep", "600", duration=600.0)
+    session.start("sleep", "600", chore_id="b")
+    for chore_id in "ab":
+        session.executor.extend(chore_id, 1, 0.3)
+        assert session.wait_for(JobEnded, chore_id=chore_id).reason is Reason.DURATION_EXCEEDED
+
+
+@pytest.mark.slow
+def test_more_time_does_not_save_what_is_being_ended(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_process, "TERM_GRACE_SECONDS", 0.3)
+    session = opened()
+    ready = make_fifo(session.directory)
+    session.submit("sh", "-c", f"trap '' TERM; echo $$ > '{ready}'; while :; do sleep 600; done")
+    read_line(ready)
+    session.executor.cancel("a", 1)
+    session.executor.extend("a", 1, 600.0)
+    assert session.wait_for(JobEnded) == JobEnded("a", 1, -signal.SIGKILL, Reason.CANCELLED)
+
+
+def test_a_signal_reaches_every_task(opened: Opener) -> None:
+    session = opened(cores=2)
+    ready = [make_fifo(session.directory, name) for name in "01"]
+    script = (
+        "import os, signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+        "rank = os.environ['MATENSEMBLE_TASK_RANK']\n"
+        f"open({str(session.directory)!r} + '/' + rank, 'w').write(rank + chr(10))\n"
+        "signal.sigwait([signal.SIGUSR1])\n"
+        "sys.exit(10 + int(rank))"
+    )
+    session.submit(sys.executable, "-c", script, num_tasks=2)
+    for fifo in ready:
+        read_line(fifo)
+    session.executor.signal("a", 1, signal.SIGUSR1)
+    assert session.wait_for(JobEnded) == JobEnded("a", 1, 11)
+
+
+@pytest.mark.parametrize("number", [-1, 0, 4000])
+def test_what_is_no_signal(opened: Opener, number: int) -> None:
+    session = opened()
+    session.start("sleep", "600")
+    with pytest.raises(ValueError, match=f"{number} is not the number of a signal"):
+        session.executor.signal("a", 1, number)
 
 
 # --- cores --------------------------------------------------------------------------------------

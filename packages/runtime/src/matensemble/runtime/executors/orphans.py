@@ -40,10 +40,13 @@ def end_orphans(orphans: Sequence[Orphan]) -> None:
         return
     search = _Search(orphans)
     kill_at: float | None = None
-    while True:
+    quiet_looks = 0
+    while quiet_looks < 2:  # what forks and ends during a look hides its child from that look
         chores, launchers = search.find()
         if not chores and not launchers:
-            return
+            quiet_looks += 1
+            continue
+        quiet_looks = 0
         if os.getpid() in chores:
             raise ExecutorUnavailableError(
                 "local",
