@@ -21,6 +21,9 @@ OWNER = "owner.json"
 DASHBOARD = "dashboard.url"
 CONTROL = "control"
 KEYS = "workflow.keys"
+REUSE = "workflow.reuse"
+BATCH_PREFIX = "batch-"
+"""What the names of the logs of batch jobs begin with."""
 OUT = "out"
 REGISTRY = "out/registry"
 
@@ -64,9 +67,9 @@ def spawned_arguments(attempt: int) -> str:
     return SPAWNED_ARGUMENTS if attempt == 1 else f"spawned-{attempt}.args"
 
 
-def holds_spawned_arguments(name: str) -> bool:
-    """Whether a file of a strategy chore is one of `spawned_arguments`."""
-    return name.startswith("spawned") and name.endswith(".args")
+def is_spawned(name: str) -> bool:
+    """Whether a file of a strategy chore holds what it asked for, or arguments of that."""
+    return name == SPAWNED or (name.startswith("spawned") and name.endswith(".args"))
 
 
 class RunDir:
@@ -136,6 +139,11 @@ class RunDir:
     def keys_path(self) -> Path:
         """Content keys of the saved chores, where the pipeline asked for them."""
         return self.root / KEYS
+
+    @property
+    def reuse_path(self) -> Path:
+        """Which results of an earlier run are to be taken over, and why others are not."""
+        return self.root / REUSE
 
     @property
     def dashboard_path(self) -> Path:

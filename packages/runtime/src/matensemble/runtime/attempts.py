@@ -97,7 +97,7 @@ def _names_to_move(directory: Path) -> list[str]:
             for name in names
             if name not in kept
             and not name.startswith(_NFS_GHOST)
-            and not workdir.holds_spawned_arguments(name)
+            and (name == workdir.SPAWNED or not workdir.is_spawned(name))
         ),
         key=lambda name: (name == workdir.RECORD, name),
     )
