@@ -66,7 +66,7 @@ def test_jobspec_is_the_one_that_is_submitted(uri: str, tmp_path: Path) -> None:
     jobspec = fluxlet.jobspec(fluxlet.chores[0], attempt=2)
     assert isinstance(jobspec, flux.load_flux().job.JobspecV1)
     assert jobspec.attributes["user"]["matensemble"] == {
-        "run": run_dir.name,
+        "run": str(run_dir.resolve()),
         "chore": fluxlet.chores[0].id,
         "attempt": 2,
     }

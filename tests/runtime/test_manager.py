@@ -333,7 +333,7 @@ def test_the_choice_of_executor(monkeypatch):
 
     def choose(environ=None, **options):
         return select_executor(
-            RunOptions(**options), run_name="r", logger=logger, environ=environ or {}
+            RunOptions(**options), run_label="r", logger=logger, environ=environ or {}
         ).name
 
     assert choose(executor="local") == "local"
@@ -458,7 +458,7 @@ def test_a_fallback_inside_flux_is_told_loudly(capsys, monkeypatch):
     logger = logging.getLogger("matensemble.test")
     inside, outside = {"FLUX_URI": "local:///x"}, {}
     for environ in (inside, outside):
-        select_executor(RunOptions(), run_name="r", logger=logger, environ=environ)
+        select_executor(RunOptions(), run_label="r", logger=logger, environ=environ)
     told = capsys.readouterr().err.splitlines()
     assert told == [
         "matensemble: this runs on this machine only, not in the Flux instance: "

@@ -42,6 +42,8 @@ MOCK = {"exec": {"test": {"run_duration": "0.01s"}}}
 
 
 class FluxContract(ExecutorContract):
+    abandons = True
+
     def test_no_other_files_are_open(self, session: Session) -> None:
         session.run("sh", "-c", "echo $PMI_FD; exec ls /dev/fd")
         pmi, *listed = session.text().split()
@@ -51,14 +53,14 @@ class FluxContract(ExecutorContract):
 
 class TestContractOnOneBroker(FluxContract):
     @pytest.fixture
-    def executor(self, start_flux: StartFlux) -> FluxExecutor:
-        return FluxExecutor(uri=start_flux(*ONE))
+    def executor(self, start_flux: StartFlux, tmp_path: Path) -> FluxExecutor:
+        return FluxExecutor(str(tmp_path), uri=start_flux(*ONE))
 
 
 class TestContractOnFourBrokers(FluxContract):
     @pytest.fixture
-    def executor(self, start_flux: StartFlux) -> FluxExecutor:
-        return FluxExecutor(uri=start_flux(*FOUR))
+    def executor(self, start_flux: StartFlux, tmp_path: Path) -> FluxExecutor:
+        return FluxExecutor(str(tmp_path), uri=start_flux(*FOUR))
 
 
 @pytest.fixture
@@ -67,7 +69,8 @@ def open_session(start_flux: StartFlux, tmp_path: Path) -> Iterator[OpenSession]
     with ExitStack() as stack:
 
         def open_on(options: tuple[str, ...], **settings: object) -> Session:
-            executor = FluxExecutor("run-1", uri=start_flux(*options), **settings)  # type: ignore[arg-type]
+            label = str(tmp_path)
+            executor = FluxExecutor(label, uri=start_flux(*options), **settings)  # type: ignore[arg-type]
             stack.callback(executor.close)
             return Session(executor, tmp_path)
 
@@ -277,7 +280,7 @@ def test_lost_broker(open_session: OpenSession, tmp_path: Path) -> None:
 def test_no_broker(flux_library: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUX_URI", f"local://{tmp_path}/none")
     monkeypatch.setenv("FLUX_LOCAL_CONNECTOR_RETRY_COUNT", "0")
-    executor = FluxExecutor()
+    executor = FluxExecutor("run")
     with pytest.raises(ExecutorUnavailableError, match="no Flux broker answers") as caught:
         executor.open(lambda _: None)
     assert "flux alloc" in caught.value.remedy
@@ -296,7 +299,7 @@ def test_an_instance_of_ours_is_no_obstacle(
 
 def test_from_options(start_flux: StartFlux, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUX_URI", start_flux(*FOUR))
-    executor = FluxExecutor.from_options(RunOptions(reserve_broker_node=False), run_name="r")
+    executor = FluxExecutor.from_options(RunOptions(reserve_broker_node=False), run_label="r")
     try:
         assert len(executor.open(lambda _: None).nodes) == 4
     finally:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from matensemble.errors import ExecutorUnavailableError
-from matensemble.runtime.executors import flux_executor
+from matensemble.runtime.executors import flux_connection, flux_driver, flux_executor
 from matensemble.runtime.executors.base import ExecutorEvent
 from matensemble.runtime.executors.flux import Instance
 from matensemble.runtime.executors.flux_executor import FluxExecutor
@@ -24,10 +24,19 @@ class Handle:
     """A handle of an instance that answers nothing; its reactor does what a test says."""
 
     def __init__(self, reactor: Callable[[], None]) -> None:
-        self.reactor_run = reactor
+        self._reactor = reactor
+
+    def reactor_run(self, *no_wait: Any) -> None:
+        if not no_wait:
+            self._reactor()
+
+    def reactor_stop(self) -> None:
+        """It does not run."""
 
     def fd_watcher_create(self, *_: Any) -> Handle:
         return self
+
+    timer_watcher_create = fd_watcher_create
 
     def start(self) -> Handle:
         return self
@@ -37,6 +46,9 @@ class Handle:
 
     def destroy(self) -> None:
         """Nothing watches."""
+
+    def fulfill_error(self, *_: Any) -> None:
+        """Nobody waits."""
 
     def rpc(self, *_: Any) -> Handle:
         return self
@@ -50,10 +62,13 @@ def released(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """What a hanging instance waits for; set at the end. Waiting as for jobs would take hours."""
     event = threading.Event()
     monkeypatch.setattr(flux_executor, "CLOSE_SECONDS", 10_000.0)
-    monkeypatch.setattr(flux_executor, "load_flux", lambda: SimpleNamespace(constants=Constants))
+    for module in (flux_connection, flux_driver):
+        monkeypatch.setattr(module, "load_flux", lambda: SimpleNamespace(constants=Constants))
     monkeypatch.setattr(
-        flux_executor, "survey", lambda *_: Instance(Allocation((Node("a", 1, 0),)), (0,), ())
+        flux_driver, "survey", lambda *_: Instance(Allocation((Node("a", 1, 0),)), (0,), ())
     )
+    monkeypatch.setattr(flux_driver, "identify", lambda _: "the only one")
+    monkeypatch.setattr(flux_driver, "find_expiration", lambda _: None)
     yield event
     event.set()
     for thread in threading.enumerate():
@@ -67,9 +82,9 @@ class Constants:
 
 def open_with(monkeypatch: pytest.MonkeyPatch, reactor: Callable[[], None]) -> list[ExecutorEvent]:
     """Open an executor and close it; return what it posted."""
-    monkeypatch.setattr(flux_executor, "connect", lambda _: Handle(reactor))
+    monkeypatch.setattr(flux_driver, "connect", lambda _: Handle(reactor))
     events: list[ExecutorEvent] = []
-    executor = FluxExecutor()
+    executor = FluxExecutor("run")
     try:
         executor.open(events.append)
     finally:
@@ -129,8 +144,9 @@ def test_a_thread_left_behind_posts_nothing(
         assert_set(released)
         raise ConnectionResetError
 
-    def tell_all(self: Handle, on_journal: Callable[[Any], None]) -> None:
-        on_journal(SimpleNamespace(get=lambda: {"id": -1}, reset=lambda: None))
+    def tell_all(self: Handle, on_message: Callable[..., None], *args: Any) -> None:
+        message = {"id": -1, "events": []}
+        on_message(SimpleNamespace(get=lambda: message, reset=lambda: None), *args)
 
     monkeypatch.setattr(Handle, "then", tell_all)
     events = open_with(monkeypatch, hang_and_go)

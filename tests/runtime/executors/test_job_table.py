@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from test_jobspec import make_request
 
-from matensemble.model import Reason
-from matensemble.runtime.executors.base import JobEnded
-from matensemble.runtime.executors.job_table import Job, JobTable
+from matensemble.model import Reason, Resources
+from matensemble.runtime.executors.base import JobEnded, Orphan
+from matensemble.runtime.executors.job_table import CANCEL_NOTE, Job, JobTable
+from matensemble.runtime.executors.jobspec import Label
 from matensemble.runtime.executors.resource_set import parse_idset, placement_of
 from matensemble.runtime.scheduler.events import (
+    AttemptLost,
     ChorePlaced,
     ChoreStarted,
     ChoreSubmitted,
@@ -21,20 +25,62 @@ from matensemble.runtime.scheduler.resources import Share
 
 ID = "chore-a-0001"
 R = {"execution": {"R_lite": [{"rank": "1-2", "children": {"core": "0-1,3", "gpu": "0"}}]}}
-LABELS = {"attributes": {"user": {"matensemble": {"chore": ID, "attempt": 1}}}}
+
+
+def labelled(run: str = "/run", chore: str = ID, attempt: int = 1, epoch: int = 1) -> Any:
+    """Return the jobspec of a job of ours, as far as it matters."""
+    label = {"run": run, "chore": chore, "attempt": attempt, "epoch": epoch}
+    return {"attributes": {"user": {"matensemble": label}}}
+
+
+def past(jobid: int, *events: str | dict[str, Any], **label: Any) -> dict[str, Any]:
+    """Return the history of a job."""
+    told = [{"name": event} if isinstance(event, str) else event for event in events]
+    for event in told:
+        if event["name"] == "finish":
+            event.setdefault("context", {"status": 0})
+    return {"id": jobid, "events": told, "jobspec": labelled(**label), "R": R}
+
+
+def cancelled(note: str = CANCEL_NOTE) -> dict[str, Any]:
+    return {"name": "exception", "context": {"type": "cancel", "severity": 0, "note": note}}
 
 
 class Table:
-    def __init__(self, **resources: Any) -> None:
+    def __init__(self, *, epoch: int = 1, empty: bool = False, **resources: Any) -> None:
         self.asked: list[Job] = []
-        self.table = JobTable({1: 0, 2: 1}, ["n1", "n2"], str, self.asked.append)
-        self.job = self.table.add(make_request(**resources))
+        self.strangers: list[tuple[int, Label]] = []
+        self.table = JobTable(
+            "/run",
+            epoch,
+            nodes={1: 0, 2: 1},
+            hosts=["n1", "n2"],
+            format_jobid=str,
+            ask_signal=self.asked.append,
+            turn_away=lambda *stranger: self.strangers.append(stranger),
+        )
         self.events: list[Any] = []
+        if not empty:
+            self.job = self.table.add(make_request(**resources))
+
+    @classmethod
+    def with_orphan(cls, jobid: str | None = None, epoch: int = 2) -> Table:
+        table = cls(epoch=epoch, empty=True)
+        table.table.adopt(Orphan(ID, 1, jobid, "", Resources(), Path("/run")))
+        return table
 
     def tell(self, name: str, jobid: int = 7, **context: Any) -> Table:
-        extra = {"submit": {"jobspec": LABELS}, "alloc": {"R": R}}.get(name, {})
-        self.events += self.table.apply(jobid, {"name": name, "context": context}, extra)
+        extra = {"submit": {"jobspec": labelled()}, "alloc": {"R": R}}.get(name, {})
+        event = {"name": name, "context": context}
+        self.events += self.table.take({"id": jobid, "events": [event], **extra})
         return self
+
+    def recall(self, *messages: Any) -> list[Any]:
+        """Tell the history of all jobs; return what that adds."""
+        kept: Iterable[Any] = [message for message in messages if self.table.matters(message)]
+        added = self.table.recall(kept)
+        self.events += added
+        return added
 
     def run(self) -> Table:
         return self.tell("submit").tell("alloc").tell("start")
@@ -62,10 +108,13 @@ def test_the_whole_way() -> None:
 
 def test_jobs_of_others_mean_nothing() -> None:
     table = Table()
-    stranger = {"jobspec": {"attributes": {"system": {}}}}
-    assert table.table.apply(9, {"name": "submit", "context": {}}, stranger) == []
+    for jobspec in ({"attributes": {"system": {}}}, labelled(run="/other")):
+        message = {"id": 9, "events": [{"name": "submit"}], "jobspec": jobspec}
+        assert table.table.take(message) == []
+        assert not table.table.matters(message)
     table.tell("start", jobid=9).tell("finish", jobid=9, status=0).tell("clean", jobid=9)
     assert table.events == []
+    assert table.strangers == []
     assert len(table.table) == 1
 
 
@@ -150,3 +199,130 @@ def test_resource_sets() -> None:
     assert parse_idset("[0-2,5]") == [0, 1, 2, 5]
     assert parse_idset("") == []
     assert placement_of(R, {2: 4}) == (Share(4, 3, 1),)
+
+
+# --- what happened before ---------------------------------------------------------------------
+
+WHOLE = ("submit", "alloc", "start", "finish", "free", "clean")
+ALL_EVENTS = [
+    ChoreSubmitted(ID, 1, "7"),
+    ChorePlaced(ID, 1, (Share(0, 3, 1), Share(1, 3, 1))),
+    ChoreStarted(ID, 1, "n1"),
+    JobEnded(ID, 1, 0),
+    ResourcesFreed(ID, 1),
+]
+
+
+@pytest.mark.parametrize("jobid", [None, "7"])
+@pytest.mark.parametrize("known", [1, 2, 3, 4, 6])
+def test_an_orphan_is_followed_from_wherever_it_stands(jobid: str | None, known: int) -> None:
+    table = Table.with_orphan(jobid)
+    table.recall(past(7, *WHOLE[:known]))
+    for name in WHOLE[known:]:
+        table.tell(name, **({"status": 0} if name == "finish" else {}))
+    assert table.events == ALL_EVENTS
+    assert table.strangers == []
+    assert len(table.table) == 0
+
+
+@pytest.mark.parametrize(
+    "other", [{"run": "/other"}, {"attempt": 2}, {"chore": "chore-a-0002"}], ids=str
+)
+def test_an_orphan_without_a_job_is_lost(other: dict[str, Any]) -> None:
+    table = Table.with_orphan("7")
+    (lost,) = table.recall(past(7, *WHOLE, **other))
+    assert lost[:2] == (ID, 1)
+    assert isinstance(lost, AttemptLost)
+    assert lost.detail
+    assert len(table.table) == 0
+
+
+def test_of_several_jobs_the_one_that_was_told_counts() -> None:
+    table = Table.with_orphan("7")
+    table.recall(past(9, "submit", "alloc", "start"), past(7, "submit"), past(5, *WHOLE))
+    assert table.events == [ChoreSubmitted(ID, 1, "7")]
+    assert [jobid for jobid, _ in table.strangers] == [9], "the other one that may run is ended"
+
+
+def test_of_several_jobs_none_of_which_was_told_the_newest_counts() -> None:
+    table = Table.with_orphan()
+    table.recall(past(7, "submit"), past(9, "submit"))
+    assert table.events == [ChoreSubmitted(ID, 1, "9")]
+    assert [jobid for jobid, _ in table.strangers] == [7]
+
+
+def test_what_an_earlier_driver_ended_says_nothing_of_the_chore() -> None:
+    table = Table.with_orphan("7")
+    assert table.recall(past(7, "submit", "alloc", "start", cancelled())) == []
+    table.tell("finish", status=15)
+    assert table.events == [], "it may still run"
+    table.tell("free").tell("clean")
+    assert table.events == [AttemptLost(ID, 1, "another driver of this run ended it")]
+
+
+def test_what_somebody_ended_while_no_driver_lived_is_cancelled() -> None:
+    table = Table.with_orphan("7")
+    table.recall(past(7, "submit", "alloc", "start", cancelled("by hand"), *WHOLE[3:]))
+    assert table.events[-2].reason is Reason.CANCELLED
+
+
+def test_an_end_of_its_own_counts_though_it_was_cancelled_then() -> None:
+    table = Table.with_orphan("7")
+    table.recall(past(7, *WHOLE[:4], cancelled(), *WHOLE[4:]))
+    assert table.events == ALL_EVENTS
+
+
+def test_history_is_posted_once() -> None:
+    for known in range(1, len(WHOLE) + 1):
+        table = Table()
+        for name in WHOLE[:known]:
+            table.tell(name, **({"status": 0} if name == "finish" else {}))
+        table.recall(past(7, *WHOLE))
+        assert table.events == ALL_EVENTS, known
+        table.recall(past(7, *WHOLE))
+        assert table.events == ALL_EVENTS, known
+
+
+def test_an_answer_that_was_lost_is_asked_for_again() -> None:
+    table = Table().run().tell("finish", status=137 << 8)
+    ends = [{"name": "finish", "context": {"status": 137 << 8}}, "free", "clean"]
+    assert table.recall(past(7, *WHOLE[:3], *ends)) == []
+    assert len(table.asked) == 2
+    assert table.table.answer(table.job, 9) == [JobEnded(ID, 1, -9), ResourcesFreed(ID, 1)]
+
+
+def test_a_request_that_never_arrived_is_still_owed() -> None:
+    table = Table()
+    assert table.recall() == []
+    assert table.table.unknown_to_flux() == [table.job]
+    table.recall(past(7, "submit"))
+    assert table.table.unknown_to_flux() == []
+
+
+def test_a_job_that_flux_has_forgotten_is_lost() -> None:
+    table = Table().run()
+    (lost,) = table.recall()
+    assert isinstance(lost, AttemptLost)
+    table = Table().run().tell("finish", status=0)
+    assert table.recall() == [ResourcesFreed(ID, 1)]
+
+
+@pytest.mark.parametrize(("epoch", "count"), [(0, 1), (1, 1), (2, 1), (3, 0)])
+def test_strangers_of_this_run_are_turned_away_but_not_those_of_a_successor(
+    epoch: int, count: int
+) -> None:
+    table = Table(epoch=2, empty=True)
+    table.recall(past(5, "submit", epoch=epoch), past(6, *WHOLE[:4], epoch=epoch))
+    assert [jobid for jobid, _ in table.strangers] == [5] * count
+    message = {"id": 9, "events": [{"name": "submit"}], "jobspec": labelled(epoch=epoch)}
+    assert table.table.take(message) == []
+    assert [jobid for jobid, _ in table.strangers] == [5, 9][: 2 * count]
+    assert table.events == []
+
+
+def test_a_driver_that_was_replaced_does_not_take_the_job_of_its_successor() -> None:
+    table = Table()
+    message = {"id": 9, "events": [{"name": "submit"}], "jobspec": labelled(epoch=2)}
+    assert table.table.take(message) == []
+    assert table.strangers == []
+    assert table.table.unknown_to_flux() == [table.job]

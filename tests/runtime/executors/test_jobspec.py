@@ -39,7 +39,7 @@ def make_request(**fields: Any) -> LaunchRequest:
 
 
 def encode(options: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    encoder = JobspecEncoder(**{"run": "run-1", "environ": {}} | (options or {}))
+    encoder = JobspecEncoder(**{"run": "/run", "epoch": 1, "environ": {}} | (options or {}))
     return encoder.document(make_request(**fields))
 
 
@@ -67,7 +67,9 @@ def test_a_plain_chore() -> None:
         ],
         "tasks": [{"command": ["lmp", "-in", "x"], "slot": "task", "count": {"per_slot": 1}}],
         "attributes": {
-            "user": {"matensemble": {"run": "run-1", "chore": "chore-a-0001", "attempt": 1}},
+            "user": {
+                "matensemble": {"run": "/run", "chore": "chore-a-0001", "attempt": 1, "epoch": 1}
+            },
             "system": {
                 "duration": 0.0,
                 "cwd": str(CWD),
@@ -155,7 +157,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def test_environment_is_spliced_as_if_merged(
     below: dict[str, str], own: dict[str, str], inherit: bool
 ) -> None:
-    encoder = JobspecEncoder(run="r", environ=below)
+    encoder = JobspecEncoder(run="r", epoch=1, environ=below)
     for env in (own, {}, own):  # the cache between them changes nothing
         text = encoder.encode(make_request(env=env, inherit_env=inherit))
         found = json.loads(text, object_pairs_hook=unique)["attributes"]["system"]["environment"]
@@ -214,7 +216,7 @@ def flux_job() -> Any:
 @pytest.mark.flux
 @given(request_=requests())
 def test_flux_finds_every_jobspec_valid(flux_job: Any, request_: LaunchRequest) -> None:
-    encoder = JobspecEncoder(run="r", environ={"A": "1"}, ranks=(0, 1), barred=(0,))
+    encoder = JobspecEncoder(run="r", epoch=1, environ={"A": "1"}, ranks=(0, 1), barred=(0,))
     text = encoder.encode(request_)
     is_valid, jobspec = flux_job.validate_jobspec(text)
     assert is_valid

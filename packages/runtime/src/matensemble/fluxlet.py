@@ -19,7 +19,7 @@ from matensemble.chore import Chore
 from matensemble.errors import ResultCorruptError, ResultMissingError
 from matensemble.model import ChoreState, ChoreType, Reason
 from matensemble.runtime.executors.flux import connect, load_flux, survey
-from matensemble.runtime.executors.flux_executor import make_empty
+from matensemble.runtime.executors.flux_driver import make_empty
 from matensemble.runtime.executors.jobspec import JobspecEncoder
 from matensemble.runtime.launch import Preparer
 from matensemble.runtime.scheduler.instructions import Submit
@@ -88,7 +88,8 @@ class Fluxlet:
             reserve_broker_node = workflow.manifest.reserve_broker_node
         instance = survey(connect() if handle is None else handle, reserve_broker_node)
         self._encoder = JobspecEncoder(
-            run=workflow.run.root.name,
+            run=str(workflow.run.root.resolve()),
+            epoch=0,  # where a driver runs this workflow too, the chores are its own
             environ=os.environ,
             set_cpu_affinity=set_cpu_affinity,
             set_gpu_affinity=set_gpu_affinity,

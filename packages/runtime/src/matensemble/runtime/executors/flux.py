@@ -2,12 +2,13 @@
 
 Owns loading the bindings, connecting to an instance that may be used, and what is asked of it once.
 It imports flux only when called, so that it loads where no Flux is; each obstacle is one readable
-error with its remedy. Called by `flux_executor`, `selection` and `matensemble.fluxlet`.
+error with its remedy. Called by `flux_driver`, `selection` and `matensemble.fluxlet`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib.metadata
 import os
 import shutil
@@ -170,6 +171,22 @@ def connect(uri: str | None = None) -> Any:
         )
     check_versions(version, _bindings_version(flux))
     return handle
+
+
+def identify(handle: Any) -> str:
+    """Return what tells an instance from another one at the same address."""
+    return f"{handle.attr_get('broker.starttime')} {handle.attr_get('size')}"
+
+
+def find_expiration(handle: Any) -> float | None:
+    """Return when the instance ends, in seconds of the wall clock; None where no end is known."""
+    try:
+        resource_set = handle.rpc("resource.status", {}, 0).get().get("R") or {}
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        return None
+    return resource_set.get("execution", {}).get("expiration") or None
 
 
 def find_obstacle() -> str | None:

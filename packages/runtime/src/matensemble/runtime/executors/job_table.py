@@ -7,16 +7,17 @@ the Flux executor, on the one thread that talks to Flux.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from matensemble.model import Reason
-from matensemble.runtime.executors.base import ExecutorEvent, JobEnded
-from matensemble.runtime.executors.jobspec import USER_KEY
+from matensemble.runtime.executors.base import ExecutorEvent, JobEnded, Orphan
+from matensemble.runtime.executors.jobspec import Label, label_of
 from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.executors.resource_set import placement_of
 from matensemble.runtime.scheduler.events import (
+    AttemptLost,
     ChorePlaced,
     ChoreStarted,
     ChoreSubmitted,
@@ -26,8 +27,15 @@ from matensemble.runtime.scheduler.events import (
 JOURNAL_EVENTS = ("submit", "alloc", "start", "exception", "finish", "free", "clean")
 """Events without which a job cannot be followed; the journal is asked for these only."""
 
+CANCEL_NOTE = "cancelled by MatEnsemble"
+"""Note of the exception by which a driver ends a job."""
+
 Key = tuple[str, int]
 """Chore id and attempt."""
+
+Message = Mapping[str, Any]
+"""A message of the journal: ``id`` and ``events``, with ``jobspec`` and ``R`` where it has them.
+In the history of a job it has both; later only with the events ``submit`` and ``alloc``."""
 
 SIGNAL_BASE = 128
 """The job shell ends with 128 + n where a task was ended by signal n."""
@@ -37,6 +45,7 @@ _START_FAILED = "start failed: "
 _NOT_FOUND = ("No such file or directory", "Permission denied", "Exec format error", "a directory")
 _NODE_LOST = ("lost contact", "node failure", "No route to host", "broker exited")
 _IO_FAILED = ("error opening", "shell_init: ", "shell.init: ")
+_ENDS = frozenset({"finish", "free", "clean"})
 
 
 @dataclass(slots=True)
@@ -45,9 +54,22 @@ class Job:
 
     key: Key
     duration: float | None
+    """Its limit in seconds, as last asked for."""
+    request: LaunchRequest | None = None
+    """What to submit, until Flux is known to have it."""
+    orphan: Orphan | None = None
+    """What an earlier driver left, until it is known whether Flux has it."""
     jobid: int | None = None
     is_cancelled: bool = False
     """Whether we asked for its end."""
+    is_extended: bool = False
+    """Whether its limit was changed before Flux had given it an id."""
+    is_forsaken: bool = False
+    """Whether another driver of the run ended it: that says nothing of the chore."""
+    is_placed: bool = False
+    """Whether `ChorePlaced` was posted."""
+    is_started: bool = False
+    """Whether `ChoreStarted` was posted."""
     host: str = ""
     """Name of its first node."""
     asked_code: int | None = None
@@ -65,8 +87,15 @@ class Job:
 class JobTable:
     """All attempts that are not over.
 
+    What was posted once is not posted again, so that the history of all jobs can be told anew
+    whenever the connection to Flux was lost.
+
     Parameters
     ----------
+    run
+        Label of the run: other jobs mean nothing.
+    epoch
+        Of the driver: a job of the run that is neither here nor of a later driver is a stranger.
     nodes
         Index into `Allocation.nodes` by Flux rank.
     hosts
@@ -75,19 +104,29 @@ class JobTable:
         How a job id is written for people.
     ask_signal
         Called with a job whose exit code may stand for a signal: `answer` is owed for it.
+    turn_away
+        Called with the id and the label of a stranger that may run: a driver that was thought
+        dead, or a broken connection, had submitted it.
     """
 
     def __init__(
         self,
+        run: str,
+        epoch: int,
+        *,
         nodes: Mapping[int, int],
         hosts: list[str],
         format_jobid: Callable[[int], str],
         ask_signal: Callable[[Job], None],
+        turn_away: Callable[[int, Label], None],
     ) -> None:
+        self._run = run
+        self._epoch = epoch
         self._nodes = nodes
         self._hosts = hosts
         self._format_jobid = format_jobid
         self._ask_signal = ask_signal
+        self._turn_away = turn_away
         self._by_key: dict[Key, Job] = {}
         self._by_jobid: dict[int, Job] = {}
 
@@ -107,9 +146,18 @@ class JobTable:
 
     def add(self, request: LaunchRequest) -> Job:
         """Remember an attempt that will be submitted."""
-        job = Job((request.chore_id, request.attempt), request.resources.duration)
+        job = Job((request.chore_id, request.attempt), request.resources.duration, request)
         self._by_key[job.key] = job
         return job
+
+    def adopt(self, orphan: Orphan) -> None:
+        """Look out for an attempt of an earlier driver; `recall` tells what became of it."""
+        job = Job((orphan.chore_id, orphan.attempt), orphan.resources.duration, orphan=orphan)
+        self._by_key[job.key] = job
+
+    def unknown_to_flux(self) -> list[Job]:
+        """Return the attempts that Flux has not shown yet, in the order of the requests."""
+        return [job for job in self._by_key.values() if job.jobid is None]
 
     def refuse(self, job: Job, reason: Reason, detail: str) -> list[ExecutorEvent]:
         """End an attempt that Flux does not know."""
@@ -118,8 +166,76 @@ class JobTable:
 
     # --- what the journal says ------------------------------------------------------------------
 
+    def matters(self, message: Message) -> bool:
+        """Return whether the history of a job is worth keeping for `recall`."""
+        label = label_of(message.get("jobspec") or {})
+        return label.run == self._run and (label.key in self._by_key or _may_run(message))
+
+    def recall(self, history: Iterable[Message]) -> list[ExecutorEvent]:
+        """Return what happened to all attempts until now; Flux has shown each job that it knows.
+
+        An attempt is told by its labels, so that one is found whose job id nobody lived to hear.
+        Where there are several jobs of one label, the known id decides, else the newest counts.
+
+        Parameters
+        ----------
+        history
+            The messages that matter, in any order.
+        """
+        messages = {message["id"]: message for message in history}
+        seen = set()
+        for jobid in sorted(messages, reverse=True):  # ids grow with time
+            label = label_of(messages[jobid].get("jobspec") or {})
+            if self._claim(jobid, label):
+                seen.add(jobid)
+            elif _may_run(messages[jobid]):
+                self._meet_stranger(jobid, label)
+        events: list[ExecutorEvent] = []
+        for jobid in sorted(seen):
+            job = self._by_jobid[jobid]
+            told = messages[jobid]["events"]
+            job.is_forsaken = job.is_forsaken or _was_ended_by_another(job, told)
+            for event in told:
+                events += self.apply(jobid, event, messages[jobid])
+        for job in self:
+            if job.jobid not in seen and (job.orphan is not None or job.jobid is not None):
+                events += self._lose(job, "Flux does not know its job (any more)")
+        return events
+
+    def take(self, message: Message) -> list[ExecutorEvent]:
+        """Return what a message means that is no history."""
+        jobid = message["id"]
+        if "jobspec" in message and jobid not in self._by_jobid:
+            label = label_of(message["jobspec"])
+            if not self._claim(jobid, label):
+                if label.run == self._run:
+                    self._meet_stranger(jobid, label)
+                return []
+        return [
+            posted for event in message["events"] for posted in self.apply(jobid, event, message)
+        ]
+
+    def _claim(self, jobid: int, label: Label) -> bool:
+        """Return whether a job is that of an attempt here; remember it if it is."""
+        # The journal is ahead of the answer to the submission, so jobs are told by their labels.
+        is_ours = label.run == self._run and label.epoch <= self._epoch
+        job = self._by_key.get(label.key) if is_ours else None
+        if job is None or job.jobid not in (None, jobid):
+            return False
+        orphan = job.orphan
+        if orphan is not None and orphan.jobid not in (None, self._format_jobid(jobid)):
+            return False
+        if job.jobid is None:
+            job.jobid = jobid
+            self._by_jobid[jobid] = job
+        return True
+
+    def _meet_stranger(self, jobid: int, label: Label) -> None:
+        if label.epoch <= self._epoch:  # that of a later driver is none of our business
+            self._turn_away(jobid, label)
+
     def apply(  # noqa: PLR0911 one line an event
-        self, jobid: int, event: Mapping[str, Any], extra: Mapping[str, Any]
+        self, jobid: int, event: Mapping[str, Any], message: Message
     ) -> list[ExecutorEvent]:
         """Return what an event of a job means; those of other people's jobs mean nothing.
 
@@ -129,43 +245,52 @@ class JobTable:
             The job.
         event
             Its ``name`` and ``context``.
-        extra
-            The message around it: ``jobspec`` with a ``submit`` event, ``R`` with ``alloc``.
+        message
+            What came with it: R with ``alloc``.
         """
+        job = self._by_jobid.get(jobid)
+        if job is None:
+            return []
         name = event["name"]
-        if name == "submit":
-            return self._submitted(jobid, extra.get("jobspec") or {})
-        if (job := self._by_jobid.get(jobid)) is None:
-            return []
         context = event.get("context") or {}
-        if name == "exception":
-            _note_exception(job, context)
-        elif name == "alloc":
-            return self._placed(job, extra)
-        elif name == "start":
-            return [ChoreStarted(*job.key, job.host)]
-        elif name == "finish":
-            return self._finished(job, int(context["status"]))
-        elif name in ("free", "clean"):  # `clean` alone where nothing was ever allocated
+        if name in ("free", "clean"):  # `clean` alone where nothing was ever allocated
             return self._over(job)
-        return []
-
-    def _submitted(self, jobid: int, jobspec: Mapping[str, Any]) -> list[ExecutorEvent]:
-        # The journal is ahead of the answer to the submission, so jobs are told by their labels.
-        label = ((jobspec.get("attributes") or {}).get("user") or {}).get(USER_KEY) or {}
-        job = self._by_key.get((label.get("chore", ""), label.get("attempt", 0)))
-        if job is None or job.jobid is not None:
+        if name == "exception":
+            job.is_forsaken = job.is_forsaken or _was_ended_by_another(job, [event])
+            _note_exception(job, context)
+        if job.is_forsaken:
             return []
-        job.jobid = jobid
-        self._by_jobid[jobid] = job
+        if name == "submit":
+            return self._submitted(job, jobid)
+        if name == "alloc":
+            return self._placed(job, message)
+        if name == "start":
+            return self._started(job)
+        return self._finished(job, int(context["status"])) if name == "finish" else []
+
+    def _submitted(self, job: Job, jobid: int) -> list[ExecutorEvent]:
+        if job.request is None and job.orphan is None:
+            return []
+        job.request = job.orphan = None
         return [ChoreSubmitted(*job.key, self._format_jobid(jobid))]
 
-    def _placed(self, job: Job, extra: Mapping[str, Any]) -> list[ExecutorEvent]:
-        placement = placement_of(extra["R"], self._nodes)
+    def _placed(self, job: Job, message: Message) -> list[ExecutorEvent]:
+        if job.is_placed or "R" not in message:
+            return []
+        placement = placement_of(message["R"], self._nodes)
+        job.is_placed = True
         job.host = self._hosts[placement[0].node] if placement else ""
         return [ChorePlaced(*job.key, placement)]
 
+    def _started(self, job: Job) -> list[ExecutorEvent]:
+        if job.is_started:
+            return []
+        job.is_started = True
+        return [ChoreStarted(*job.key, job.host)]
+
     def _finished(self, job: Job, status: int) -> list[ExecutorEvent]:
+        if job.has_ended:
+            return []
         signal, code = status & 0x7F, status >> 8 & 0xFF
         if signal:  # of the job shell itself
             return self._end(job, -signal)
@@ -196,6 +321,8 @@ class JobTable:
         return [*self._end(job, code), *(self._free(job) if job.is_freed else ())]
 
     def _over(self, job: Job) -> list[ExecutorEvent]:
+        if job.is_forsaken and not job.has_ended:
+            return self._lose(job, "another driver of this run ended it")
         job.is_freed = True
         if job.asked_code is not None and not job.has_ended:
             return []  # an answer is owed first
@@ -206,11 +333,41 @@ class JobTable:
         exit_code, reason, detail = _verdict(job, code)
         return [JobEnded(*job.key, exit_code, reason, detail)]
 
+    def _lose(self, job: Job, detail: str) -> list[ExecutorEvent]:
+        if job.has_ended:
+            return self._free(job)
+        self._forget(job)
+        return [AttemptLost(*job.key, detail)]
+
     def _free(self, job: Job) -> list[ExecutorEvent]:
+        self._forget(job)
+        return [ResourcesFreed(*job.key)]
+
+    def _forget(self, job: Job) -> None:
         del self._by_key[job.key]
         if job.jobid is not None:
             del self._by_jobid[job.jobid]
-        return [ResourcesFreed(*job.key)]
+
+
+def _may_run(message: Message) -> bool:
+    """Return whether a job is not over, nor about to be, by its history."""
+    return not any(event["name"] in _ENDS or _is_fatal(event) for event in message["events"])
+
+
+def _is_fatal(event: Mapping[str, Any]) -> bool:
+    return bool(event["name"] == "exception" and event["context"]["severity"] == 0)
+
+
+def _was_ended_by_another(job: Job, events: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a driver ordered the end of a job, and it was not this one."""
+    if job.is_cancelled or job.trouble is not None or job.asked_code is not None or job.has_ended:
+        return False
+    for event in events:
+        if event["name"] == "finish":
+            return False
+        if _is_fatal(event):
+            return bool(event["context"].get("note") == CANCEL_NOTE)
+    return False
 
 
 def _note_exception(job: Job, context: Mapping[str, Any]) -> None:

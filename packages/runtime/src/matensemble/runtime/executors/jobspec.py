@@ -11,7 +11,7 @@ import logging
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matensemble.environment import inheritable
 from matensemble.model import Resources
@@ -20,13 +20,39 @@ from matensemble.runtime.executors.request import LaunchRequest
 LOGGER = logging.getLogger("matensemble.executors.flux")
 
 USER_KEY = "matensemble"
-"""Key under ``attributes.user`` that holds run, chore and attempt."""
+"""Key under ``attributes.user`` that holds run, chore, attempt and epoch."""
 
 INPUT_BATCH_SECONDS = 0.001
 """Flux notes a redirected standard input in the job's records and by default waits 0.5 s for more
 to note, during which the job cannot end."""
 
 _SECOND_BRACE = re.compile(r"(?<=\{)\{")
+
+
+class Label(NamedTuple):
+    """What a job says of itself, so that any driver of its run knows what it is."""
+
+    run: str | None = None
+    """The run, no other has the same; None for the jobs of others."""
+    chore_id: str = ""
+    attempt: int = 0
+    epoch: int = 0
+    """Of the driver that submitted it."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Chore id and attempt."""
+        return self.chore_id, self.attempt
+
+
+def label_of(jobspec: Mapping[str, Any]) -> Label:
+    """Return the label of a job, an empty one for the jobs of others."""
+    found = ((jobspec.get("attributes") or {}).get("user") or {}).get(USER_KEY) or {}
+    if not isinstance(found, dict):
+        return Label()
+    return Label(
+        found.get("run"), found.get("chore", ""), found.get("attempt", 0), found.get("epoch", 0)
+    )
 
 
 class JobspecEncoder:
@@ -37,7 +63,10 @@ class JobspecEncoder:
     Parameters
     ----------
     run
-        Name of the run, for ``attributes.user.matensemble.run``.
+        Label of the run, the same for all its drivers and for no other run: the absolute path of
+        its directory.
+    epoch
+        Of the driver, 0 where no driver keeps count.
     environ
         The driver's environment; what it says of the driver itself is not inherited.
     set_cpu_affinity
@@ -59,6 +88,7 @@ class JobspecEncoder:
         self,
         *,
         run: str,
+        epoch: int,
         environ: Mapping[str, str],
         set_cpu_affinity: bool = True,
         set_gpu_affinity: bool = False,
@@ -68,6 +98,7 @@ class JobspecEncoder:
         extra_attributes: Mapping[str, Any] | None = None,
     ) -> None:
         self._run = run
+        self._epoch = epoch
         self._set_cpu_affinity = set_cpu_affinity
         self._set_gpu_affinity = set_gpu_affinity
         self._mpi_pmi = mpi_pmi
@@ -109,7 +140,12 @@ class JobspecEncoder:
         }
         if constraint := self._constraint(request.avoid):
             system["constraints"] = constraint
-        user = {"run": self._run, "chore": request.chore_id, "attempt": request.attempt}
+        user = {
+            "run": self._run,
+            "chore": request.chore_id,
+            "attempt": request.attempt,
+            "epoch": self._epoch,
+        }
         return {
             "version": 1,
             "resources": [section],

@@ -28,11 +28,25 @@ _ASKED = "it was asked for"
 def select_executor(
     options: RunOptions,
     *,
-    run_name: str,
+    run_label: str,
     logger: logging.Logger,
+    epoch: int = 1,
     environ: Mapping[str, str] = os.environ,
 ) -> Executor:
     """Return the executor for a run, not open yet.
+
+    Parameters
+    ----------
+    options
+        Settings of the run.
+    run_label
+        What no other run has, and all drivers of this one have: the absolute path of its directory.
+    logger
+        Of the run.
+    epoch
+        Of this driver of the run.
+    environ
+        The environment.
 
     Raises
     ------
@@ -51,7 +65,7 @@ def select_executor(
             file=sys.stderr,
         )
     if choice == "flux":
-        return FluxExecutor.from_options(options, run_name=run_name)
+        return FluxExecutor.from_options(options, run_label=run_label, epoch=epoch)
     return LocalExecutor.from_options(options, environ)
 
 
