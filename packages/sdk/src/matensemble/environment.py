@@ -16,6 +16,8 @@ CORES = "MATENSEMBLE_CORES"
 """Cores of the local executor."""
 GPUS = "MATENSEMBLE_GPUS"
 """GPUs of the local executor."""
+SITE = "MATENSEMBLE_SITE"
+"""Site file of the job scripts."""
 
 CHORE_ID = "MATENSEMBLE_CHORE_ID"
 """Id of the chore."""

@@ -216,6 +216,16 @@ class FormatError(MatEnsembleError, ValueError):
         super().__init__(f"{path}: {problem}")
 
 
+class SiteFileError(MatEnsembleError, ValueError):
+    """The site file cannot be read, or has a key or a value that it cannot have."""
+
+    def __init__(self, path: str, problem: str, key: str | None = None) -> None:
+        self.path = path
+        self.problem = problem
+        self.key = key
+        super().__init__(f"the site file {path}: {problem}")
+
+
 class IncompatibleEnvironmentError(MatEnsembleError, RuntimeError):
     """The run was authored under versions that this environment cannot load."""
 
