@@ -78,7 +78,11 @@ class Selection:
 
     def to_json(self) -> dict[str, Any]:
         """Return what differs from the defaults."""
-        return {name: value for name, value in asdict(self).items() if value}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if value
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Selection:

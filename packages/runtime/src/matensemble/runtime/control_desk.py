@@ -227,8 +227,9 @@ def _act_on_run(request: Request, state: SchedulerState) -> tuple[list[Event], A
         text = "the allocation ends soon: nothing is started any more"
     elif is_pause and phase is Phase.STARTING:
         events.append(PauseRequested())
-        going_on = f"{plural(state.num_live, 'started chore')} go on" if state.num_live else ""
-        text = f"paused: nothing more starts; {going_on or 'nothing runs'}"
+        text = "paused: nothing more starts; "
+        text += f"{plural(state.num_live, 'started chore')} " if state.num_live else "nothing "
+        text += "go on" if state.num_live > 1 else "goes on"
     elif not is_pause and phase is Phase.PAUSED:
         events.append(ResumeRequested())
         text = f"the pause is over: {plural(state.num_ready, 'chore')} can start"
