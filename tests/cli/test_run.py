@@ -65,6 +65,53 @@ def test_a_run_in_which_some_fail(tmp_path: Path) -> None:
     assert f"Look into {pipe.run_dir}/out/chore-relax-0001/stderr" in answer.stdout
 
 
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_a_failure_that_is_ignored_is_no_failure_of_the_run(tmp_path: Path) -> None:
+    pipe = Pipeline(tmp_path)
+    fails = pipe.exec("false", on_failure="ignore")
+    pipe.exec("true", after=[fails])
+    answer = call(pipe.save(), "--no-progress")
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.startswith("completed: 1 of 2 completed, 1 failed")
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_a_run_goes_on_in_the_next_allocation(tmp_path: Path) -> None:
+    pipe = Pipeline(tmp_path)
+    short = pipe.exec("true", name="short")
+    long = pipe.exec("true", name="long", duration="1h", after=[short])
+    run_dir = pipe.save()
+    answer = call(run_dir, "--walltime", "2m", "--margin", "1m", "--no-progress")
+    assert answer.exit_code == 75, answer.output
+    assert answer.stdout.startswith("interrupted: 1 of 2 completed")
+    assert f"matensemble resume {run_dir}\n" in answer.stderr
+    first = (run_dir / "out" / short.chore_id / "stdout").stat()
+
+    answer = call(tmp_path, "--no-progress", verb="resume")
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.startswith("completed: 2 of 2 completed")
+    assert (run_dir / "out" / short.chore_id / "stdout").stat().st_ino == first.st_ino
+    assert Pipeline.load(run_dir).results()[long.chore_id].exit_code == 0
+
+    again = call(run_dir, "--no-progress", verb="resume")  # there is nothing left to do
+    assert again.exit_code == 0, again.output
+    assert again.stdout.startswith("completed: 2 of 2 completed")
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_a_run_goes_on_from_python(tmp_path: Path) -> None:
+    pipe = Pipeline(tmp_path)
+    chore = pipe.exec("echo done")
+    pipe.save()
+    resumed = Pipeline.resume(tmp_path, executor="local", cores=1)  # it was not started before
+    assert str(resumed.results()[chore.chore_id]) == "done"
+    again = Pipeline.resume(tmp_path, executor="local", cores=1)
+    assert str(again.results()[chore.chore_id]) == "done"
+
+
 @pytest.mark.parametrize("verb", ["run", "resume"])
 def test_options_reach_the_runtime(
     saved: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str

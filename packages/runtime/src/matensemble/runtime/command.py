@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from matensemble.errors import RunInterruptedError
+from matensemble.model import RunState
 from matensemble.protocols import EXECUTORS, KEEP, RunOptions, find_runtime
 from matensemble.report import COLOURS, describe_counts, describe_failures, run_seconds
 from matensemble.runs import find_run, read_status_of
@@ -120,8 +121,9 @@ def run(directory: Path, **chosen: Any) -> None:
     goes on with it); what it needs is the Python and cloudpickle that it was saved with.
 
     Ctrl-C once ends what runs and leaves a truthful status; twice leaves at once. Exits with 0 if
-    all chores completed, 1 if some failed, 2 if the run could not be started, 75 if the time of
-    the allocation was over before that, 130 if it was interrupted.
+    all chores completed (or are such whose failure is ignored), 1 if some failed, 2 if the run
+    could not be started, 75 if the time of the allocation was over before that, 130 if it was
+    interrupted.
     """
     _drive(RunDir(directory.absolute()), _options(chosen))
 
@@ -157,14 +159,14 @@ def _options(chosen: dict[str, Any], *, resume: bool = False) -> RunOptions:
 
 
 def _drive(run_dir: RunDir, options: RunOptions) -> None:
-    """Run to the end; raises `Exit` where not all chores completed."""
+    """Run to the end; raises `Exit` where a failure is left that nobody ignores."""
     try:
         find_runtime().run(run_dir.root, options)
     except RunInterruptedError:
         _summarise(run_dir)
         raise
     status = _summarise(run_dir)
-    if status is None or status.counts.completed < status.counts.total:
+    if status is None or status.state is not RunState.COMPLETED:
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
