@@ -111,8 +111,10 @@ class Frozen:
         return said
 
     def end(self) -> None:
+        """End it with all that is left of it, also where a test has failed."""
         self.process.kill()
         self.process.wait()
+        processes.send(self.alive(), signal.SIGKILL)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
