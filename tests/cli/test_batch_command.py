@@ -1,0 +1,117 @@
+"""`batch-script`: what it prints, what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from matensemble.cli import main
+from matensemble.pipeline import Pipeline
+from matensemble.workdir import RunDir
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("MATENSEMBLE_SITE", raising=False)
+    return home
+
+
+def call(run: RunDir, *arguments: object, nodes: int = 2, walltime: str = "2h") -> Result:
+    words = ["batch-script", run.root, "--nodes", nodes, "--walltime", walltime, *arguments]
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("site", "directive"), [("slurm", "#SBATCH --nodes=2"), ("flux", "# flux: --nodes=2")]
+)
+def test_it_is_printed(saved: RunDir, site: str, directive: str) -> None:
+    answer = call(saved, "--site", site)
+    assert answer.exit_code == 0
+    lines = answer.stdout.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    assert directive in lines
+    assert f"run={saved.root}" in lines
+    assert "last_number=1" in lines
+    assert answer.stderr == ""
+
+
+def test_a_folder_of_runs_stands_for_its_newest(saved: RunDir) -> None:
+    assert f"run={saved.root}" in call(RunDir(saved.root.parent), "--site", "flux").stdout
+
+
+@pytest.mark.parametrize(("chain", "last"), [(["--chain"], 11), (["--chain", "3"], 4)])
+def test_a_chain(saved: RunDir, chain: list[str], last: int) -> None:
+    assert f"last_number={last}" in call(saved, "--site", "slurm", *chain).stdout.splitlines()
+
+
+def test_it_is_written_for_the_user_alone(saved: RunDir, tmp_path: Path) -> None:
+    path = tmp_path / "my job.sh"
+    path.write_text("something old, and longer " * 1000)
+    path.chmod(0o644)
+    answer = call(saved, "--site", "slurm", "-o", path)
+    assert answer.exit_code == 0
+    assert answer.stdout == ""
+    assert answer.stderr == f"Submit it with: sbatch '{path}'\n"
+    assert path.read_text() == call(saved, "--site", "slurm").stdout
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_a_file_that_cannot_be_written(saved: RunDir, tmp_path: Path) -> None:
+    answer = call(saved, "--site", "slurm", "-o", tmp_path / "nowhere" / "job.sh")
+    assert answer.exit_code != 0
+    assert "No such file" in answer.stderr
+
+
+def test_the_site_file(saved: RunDir, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = home / ".config" / "matensemble" / "site.toml"
+    default.parent.mkdir(parents=True)
+    default.write_text('account = "of-home"')
+    other = home / "other.toml"
+    other.write_text('account = "of-environment"')
+    third = home / "third.toml"
+    third.write_text('account = "of-option"')
+    assert "#SBATCH --account=of-home" in call(saved, "--site", "slurm").stdout
+    monkeypatch.setenv("MATENSEMBLE_SITE", str(other))
+    assert "#SBATCH --account=of-environment" in call(saved, "--site", "slurm").stdout
+    answer = call(saved, "--site", "slurm", "--site-file", third)
+    assert "#SBATCH --account=of-option" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('acount = "x"', "did you mean 'account'"), ('mpi_pmi = "a b"', "mpi_pmi='a b'")],
+)
+def test_a_site_file_that_is_wrong(saved: RunDir, tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(text)
+    answer = call(saved, "--site", "slurm", "--site-file", path)
+    assert answer.exit_code == 2
+    assert message in answer.stderr
+
+
+@pytest.mark.parametrize("walltime", ["120", "soon", "0h"])
+def test_a_walltime_that_is_none(saved: RunDir, walltime: str) -> None:
+    answer = call(saved, "--site", "slurm", walltime=walltime)
+    assert answer.exit_code == 2
+    assert f"walltime='{walltime}'" in answer.stderr
+
+
+def test_the_pipeline_decides_about_rank_0(tmp_path: Path) -> None:
+    for reserve in (True, False):
+        pipe = Pipeline(tmp_path / "runs", reserve_broker_node=reserve)
+        pipe.exec("true")
+        script = call(RunDir(pipe.save()), "--site", "slurm").stdout
+        assert ("resource.exclude" in script) is reserve
+    assert "resource.exclude" not in call(RunDir(tmp_path / "runs"), "--site", "flux").stdout
+
+
+def test_no_run(tmp_path: Path) -> None:
+    answer = call(RunDir(tmp_path), "--site", "slurm")
+    assert answer.exit_code == 2
+    assert "no run is here" in answer.stderr
