@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pytest
 
 from matensemble.model import RunState
 from matensemble.pipeline import Pipeline
+from matensemble.records import RecordKind, encode_journal_record, journal_stamp
 from matensemble.status import Counts, RootFailure, RunStatus
 from matensemble.workdir import RunDir
 
@@ -44,6 +45,48 @@ def saved(tmp_path: Path) -> RunDir:
 
     fit([energy(0.1), energy(0.2)])
     return RunDir(pipe.save())
+
+
+class Journal:
+    """Writes records as the driver does."""
+
+    def __init__(self, run: RunDir, epoch: int = 1, **fields: Any) -> None:
+        self._run = run
+        self._epoch = epoch
+        self._sequence = 0
+        self.write(RecordKind.RUN_STARTED, fields={"format": 1, **fields})
+
+    def write(
+        self,
+        kind: RecordKind,
+        chore_id: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        attempt: int = 1,
+        at: float = 0.0,
+    ) -> None:
+        """Append a record of `at` seconds after the start of the run."""
+        self._sequence += 1
+        stamp = journal_stamp(self._epoch, JOURNAL_BEGAN + at, at)
+        line = encode_journal_record(self._sequence, stamp, kind, chore_id, attempt, fields)
+        with self._run.journal_path.open("ab") as journal:
+            journal.write(line)
+
+    def replace(self) -> Journal:
+        """Take over as another driver: the journal so far counts to its present end."""
+        length = self._run.journal_path.stat().st_size
+        self._run.journal_path.rename(self._run.journal_of(self._epoch))
+        previous = {"epoch": self._epoch, "length": length}
+        return Journal(self._run, self._epoch + 1, previous=previous)
+
+
+JOURNAL_BEGAN = 1_772_366_220.0
+"""2026-03-01 11:57:00 UTC, as in `make_status`."""
+
+
+@pytest.fixture
+def journal(saved: RunDir) -> Journal:
+    return Journal(saved)
 
 
 @pytest.fixture(name="make_status")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from matensemble.cli import main
+from matensemble.errors import FormatError
 from matensemble.history import ChoreHistory
 from matensemble.model import ChoreState
 from matensemble.records import RecordKind, encode_journal_record, journal_stamp
@@ -22,33 +23,6 @@ ENERGY, FIT = "chore-energy-0001", "chore-fit-0003"
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["logs", *map(str, arguments)])
-
-
-class Journal:
-    """Writes records as the driver does."""
-
-    def __init__(self, run: RunDir) -> None:
-        self._run = run
-        self._sequence = 0
-        self.write(RecordKind.RUN_STARTED, fields={"format": 1})
-
-    def write(
-        self,
-        kind: RecordKind,
-        chore_id: str | None = None,
-        fields: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._sequence += 1
-        line = encode_journal_record(
-            self._sequence, journal_stamp(1, 0.0, 0.0), kind, chore_id, 1, fields
-        )
-        with self._run.journal_path.open("ab") as journal:
-            journal.write(line)
-
-
-@pytest.fixture
-def journal(saved: RunDir) -> Journal:
-    return Journal(saved)
 
 
 def print_to(run: RunDir, chore_id: str, name: str, data: bytes) -> None:
@@ -87,7 +61,7 @@ def test_a_chore_is_found_by_what_fits_it_only(saved: RunDir, text: str) -> None
     assert call(saved.root, text).stdout == "fitted\n"
 
 
-def test_a_chore_that_a_strategy_added_is_found(saved: RunDir, journal: Journal) -> None:
+def test_a_chore_that_a_strategy_added_is_found(saved: RunDir, journal: Any) -> None:
     header = {"id": "chore-extra-0004", "name": "extra", "kind": "executable", "command": ["a"]}
     journal.write(RecordKind.CHORE_ADDED, "chore-extra-0004", {"header": header, "parent": FIT})
     print_to(saved, "chore-extra-0004", "stdout", b"more\n")
@@ -127,7 +101,7 @@ def test_what_fits_none_or_several_is_refused(saved: RunDir, text: str, problem:
 )
 def test_a_chore_without_output_says_why(
     saved: RunDir,
-    journal: Journal,
+    journal: Any,
     records: list[tuple[RecordKind, dict[str, Any] | None]],
     words: str,
 ) -> None:
@@ -139,7 +113,7 @@ def test_a_chore_without_output_says_why(
     assert words in answer.stderr
 
 
-def test_empty_output_is_told_apart_from_none(saved: RunDir, journal: Journal) -> None:
+def test_empty_output_is_told_apart_from_none(saved: RunDir, journal: Any) -> None:
     print_to(saved, FIT, "stdout", b"")
     journal.write(RecordKind.COMPLETED, FIT)
     assert call(saved.root, FIT).stderr == f"{FIT} (completed) printed nothing to stdout\n"
@@ -150,7 +124,7 @@ def test_empty_output_is_told_apart_from_none(saved: RunDir, journal: Journal) -
     )
 
 
-def test_a_torn_last_record_is_left_for_later(saved: RunDir, journal: Journal) -> None:
+def test_a_torn_last_record_is_left_for_later(saved: RunDir, journal: Any) -> None:
     line = encode_journal_record(2, journal_stamp(1, 0.0, 0.0), RecordKind.COMPLETED, FIT)
     history = ChoreHistory(saved, FIT)
     for piece, state in ((line[:20], ChoreState.BLOCKED), (line[20:], ChoreState.COMPLETED)):
@@ -160,7 +134,50 @@ def test_a_torn_last_record_is_left_for_later(saved: RunDir, journal: Journal) -
         assert history.state is state
 
 
-def test_a_record_of_nonsense_is_named(saved: RunDir, journal: Journal) -> None:
+def test_a_takeover_is_followed_and_what_came_behind_it_is_void(
+    saved: RunDir, journal: Any
+) -> None:
+    history = ChoreHistory(saved, FIT)
+    journal.write(RecordKind.SUBMIT_INTENT, FIT)
+    history.read()
+    assert history.state is ChoreState.SUBMITTED
+    successor = journal.replace()
+    stale = encode_journal_record(3, journal_stamp(1, 0.0, 0.0), RecordKind.COMPLETED, FIT)
+    with saved.journal_of(1).open("ab") as file:
+        file.write(stale)
+    history.read()
+    assert history.state is ChoreState.SUBMITTED
+    successor.write(RecordKind.REQUEUED, FIT, {"d": "its driver was lost"})
+    history.read()
+    assert (history.state, history.because) == (ChoreState.BLOCKED, "its driver was lost")
+    successor.replace().write(RecordKind.SUBMIT_INTENT, FIT, attempt=2)
+    history.read()
+    assert history.state is ChoreState.SUBMITTED
+    assert history.standing.attempt == 2
+
+
+def test_a_takeover_under_way_is_no_error(saved: RunDir, journal: Any) -> None:
+    history = ChoreHistory(saved, FIT)
+    journal.write(RecordKind.STARTED, FIT, {"h": "node1"})
+    history.read()
+    saved.journal_path.rename(saved.journal_of(1))
+    history.read()
+    assert history.because == "on node1"
+
+
+def test_damage_is_named_and_a_lost_tail_is_not(saved: RunDir, journal: Any) -> None:
+    journal.write(RecordKind.SUBMIT_INTENT, FIT)
+    with saved.journal_path.open("ab") as file:
+        file.write(b'{"s":3,"k":"completed","c":"' + FIT.encode() + b'","z":"00000000"}\n')
+    history = ChoreHistory(saved, FIT)
+    history.read()  # what a lost node leaves at the end
+    assert history.state is ChoreState.SUBMITTED
+    journal.write(RecordKind.STARTED, FIT)
+    with pytest.raises(FormatError, match="is damaged"):
+        history.read()
+
+
+def test_a_record_of_nonsense_is_named(saved: RunDir, journal: Any) -> None:
     journal.write(RecordKind.RUN_STATE, None, {"state": "asleep"})
     result = call(saved.root, FIT)
     assert result.exit_code != 0
@@ -170,7 +187,7 @@ def test_a_record_of_nonsense_is_named(saved: RunDir, journal: Journal) -> None:
 
 
 def test_follow_shows_what_comes_until_the_chore_has_ended(
-    saved: RunDir, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    saved: RunDir, journal: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def first() -> None:
         journal.write(RecordKind.STARTED, FIT)
@@ -195,7 +212,7 @@ def test_follow_shows_what_comes_until_the_chore_has_ended(
 
 def test_follow_ends_when_the_driver_is_lost(
     saved: RunDir,
-    journal: Journal,
+    journal: Any,
     make_status: Callable[..., Any],
     write_status: Callable[[RunDir, Any], None],
     monkeypatch: pytest.MonkeyPatch,
