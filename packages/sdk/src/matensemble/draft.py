@@ -104,6 +104,18 @@ class ArgumentStore:
         for start in range(0, len(self._recent), BLOCK_BYTES):
             yield bytes(self._recent[start : start + BLOCK_BYTES])
 
+    def read(self, offset: int, size: int) -> bytes:
+        """Return what was appended as one piece; a piece lies in memory or on disk as a whole."""
+        start = offset - self._num_on_disk
+        if start >= 0 or self._file is None:
+            return bytes(self._recent[start : start + size])
+        data = bytearray()
+        while len(data) < size and (
+            block := os.pread(self._file, size - len(data), offset + len(data))
+        ):
+            data += block
+        return bytes(data)
+
     def _write(self, data: bytes | bytearray) -> None:
         """Write behind what is on disk; what a failure leaves there, the next one overwrites."""
         try:
@@ -203,6 +215,12 @@ class Draft:
             return cast("tuple[str, ...]", deps)
         ids = [dep for dep in deps if isinstance(dep, str)]
         return list(dict.fromkeys((*ids, *self.after.get(index, ()))))
+
+    def arguments_of(self, index: int) -> bytes | None:
+        """Return the frozen arguments of a chore, None where it has none."""
+        start = self._ends[index - 1] if index else 0
+        size = self._ends[index] - start
+        return self.arguments.read(start, size) if size else None
 
     def groups(self) -> dict[str, int]:
         """Return the number of chores of each group. O(chores)."""

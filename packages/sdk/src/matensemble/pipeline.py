@@ -31,6 +31,7 @@ from matensemble.protocols import RunFuture, RunKeywords, RunOptions, find_runti
 from matensemble.recording import Recording
 from matensemble.references import Gather
 from matensemble.results import Results
+from matensemble.reuse import check_wish
 from matensemble.runs import find_run
 from matensemble.session import script_dir
 from matensemble.snapshot import save_draft
@@ -64,11 +65,21 @@ class Pipeline(Recording):
         Whether Flux rank 0 is left to the broker where the instance has more nodes.
     name
         What people call it; None takes the name of the run directory.
+    resume
+        Earlier run whose results are taken over where code and arguments are the same:
+        ``"latest"`` is the newest one in `basedir`, a path names a run or a folder of runs; None
+        takes over nothing. This is a new run all the same; `Pipeline.resume` goes on with an old
+        one.
+    cache_dir
+        Directory in which results are kept for other runs of this user, and looked up; None keeps
+        none.
 
     Raises
     ------
     InvalidOptionError
         If a value is impossible.
+    RunDirectoryError
+        If `resume` names a directory that does not exist.
     ConflictingInstallationError
         If a MatEnsemble 0.5 in the same environment hides parts of this one.
     """
@@ -81,6 +92,8 @@ class Pipeline(Recording):
         by_value: Sequence[ModuleType] = (),
         reserve_broker_node: bool = True,
         name: str | None = None,
+        resume: str | os.PathLike[str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         check_installation()
         if registry is not None and not isinstance(registry, ChoreRegistry):
@@ -94,6 +107,7 @@ class Pipeline(Recording):
         self.registry.ship_by_value(by_value)
         self.reserve_broker_node = reserve_broker_node
         self.name = name
+        self._wish = check_wish(resume, cache_dir)
         self._saved: Workflow | None = None
         self._future: RunFuture | None = None
 
@@ -188,6 +202,7 @@ class Pipeline(Recording):
                 strategies=self._strategies,
                 name=self.name,
                 reserve_broker_node=self.reserve_broker_node,
+                wish=self._wish,
             )
         return self._saved.run.root
 

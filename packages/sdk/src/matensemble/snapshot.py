@@ -7,7 +7,7 @@ Owns the checks that need the whole pipeline, and the assembly of its manifest. 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from matensemble import dag, wire
 from matensemble.chore import CallShape, ChoreRegistry
+from matensemble.content_key import KeyMaker, write_keys
 from matensemble.delayed import Policies
 from matensemble.draft import Draft
 from matensemble.errors import EmptyPipelineError, UnknownNameError
 from matensemble.model import OutputReference
 from matensemble.place import Place, Tail
+from matensemble.reuse import ReuseWish, plan_reuse
 from matensemble.workdir import ARGUMENTS
 from matensemble.workflow import (
     CallableEntry,
@@ -47,6 +49,7 @@ def save_draft(
     strategies: Mapping[str, Strategy],
     name: str | None,
     reserve_broker_node: bool,
+    wish: ReuseWish,
 ) -> Workflow:
     """Write a new run directory and return what stands there; O(chores + edges).
 
@@ -66,6 +69,8 @@ def save_draft(
         For people; None takes the name of the directory.
     reserve_broker_node
         As in `Manifest`.
+    wish
+        What is to be reused; content keys are computed only where something is.
 
     Raises
     ------
@@ -125,7 +130,14 @@ def save_draft(
         )
         headers = draft.headers(indices, stages, envs)
         arguments = chain(draft.arguments.blocks(), tail.chunks)
-        write_workflow(run, manifest, headers, arguments, callables)
+        further: dict[Path, Iterable[str]] = {}
+        if wish.is_any:
+            maker = KeyMaker(draft, registry, has_strategies=bool(strategies))
+            by_stage = sorted(indices, key=lambda index: stages.get(draft.ids[index], 0))
+            keys = list(maker.keys(by_stage))
+            further[run.keys_path] = write_keys(keys)
+            further[run.reuse_path] = plan_reuse(wish, run, keys, maker.upstream)
+        write_workflow(run, manifest, headers, arguments, callables, further)
     return Workflow(run, manifest)
 
 

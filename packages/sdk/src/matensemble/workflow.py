@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from matensemble import wire
@@ -286,6 +287,7 @@ def write_workflow(
     headers: Iterable[str],
     arguments: Iterable[bytes],
     callables: Mapping[str, bytes],
+    further: Mapping[Path, Iterable[str]] = MappingProxyType({}),
 ) -> None:
     """Write the saved part into an empty run directory; the manifest comes last.
 
@@ -301,6 +303,8 @@ def write_workflow(
         The content of `workflow.args`, in blocks of any size.
     callables
         Registry name → pickled callable.
+    further
+        Further files → their lines, without newline.
 
     Raises
     ------
@@ -314,8 +318,9 @@ def write_workflow(
             wire.write_atomic(run.registry_dir / name, data)
         with open(_create(run.arguments_path), "wb") as target:
             target.writelines(arguments)
-        with open(_create(run.chores_path), "w", buffering=1 << 20, encoding="ascii") as lines:
-            lines.writelines(f"{header}\n" for header in headers)
+        for path, lines in {run.chores_path: headers, **further}.items():
+            with open(_create(path), "w", buffering=1 << 20, encoding="ascii") as file:
+                file.writelines(f"{line}\n" for line in lines)
         text = json.dumps(manifest.to_json(), indent=1)
         wire.write_atomic(run.manifest_path, text.encode())
     except BaseException as error:

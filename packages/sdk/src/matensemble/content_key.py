@@ -1,0 +1,339 @@
+"""Content keys of recorded chores: equal ones mean that a result can stand for another one.
+
+Owns what a key is made of, and `workflow.keys`, where keys stand with the digests of their parts,
+so that a difference can be named. Computed when a pipeline is saved, and only where it asks for
+reuse. What makes two values or functions the same is the business of `matensemble.canonical`.
+
+A key covers the code, the arguments, what stands upstream (by its keys), the command, inputs and
+outputs of an executable, `num_tasks`, `mpi`, the environment that was asked for, success codes, the
+declared version and the minor version of Python. Of several chores with the same content each has
+a key of its own, by their order: an ensemble may sample the same point many times.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from matensemble import references
+from matensemble.canonical import Canon, Slot, UnkeyableError
+from matensemble.chore import Chore, ChoreRegistry
+from matensemble.errors import FormatError
+from matensemble.policy import OnFailure
+from matensemble.references import Gather
+from matensemble.workdir import RunDir
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matensemble.draft import Draft, Template
+    from matensemble.references import Dependency
+
+KEYS_FORMAT = 1
+PYTHON = "{}.{}".format(*sys.version_info)
+PART_CHARACTERS = 16
+"""Of the digest of a part, which only tells people what differs."""
+
+Parts = Mapping[str, "str | int"]
+
+
+class ChoreKey(NamedTuple):
+    """The key of one chore: a line of `workflow.keys`."""
+
+    id: str
+    """The chore."""
+    group: str
+    """Its group."""
+    key: str | None
+    """64 hexadecimal digits; None where it has none, and so is never reused."""
+    parts: Parts = MappingProxyType({})
+    """What the key is made of: ``code``, ``arguments``, ``command``, ``inputs``, ``upstream`` …"""
+    because: str = ""
+    """Why it has none."""
+    is_conditional: bool = False
+    """Whether its result also depends on which chores before it completed: it, or one before it,
+    gathers a group or goes on after a failure. Then the key alone does not say enough."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what differs from the defaults."""
+        return {name: value for name, value in self._asdict().items() if value or name == "id"}
+
+
+def write_keys(keys: Iterable[ChoreKey]) -> Iterator[str]:
+    """Yield the lines of `workflow.keys`, without newline."""
+    yield json.dumps({"format": KEYS_FORMAT})
+    encode = json.JSONEncoder(separators=(",", ":")).encode
+    for key in keys:
+        yield encode(key.to_json())
+
+
+def read_keys(run: RunDir) -> Iterator[ChoreKey]:
+    """Yield the keys of a saved run, in topological order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it was saved without keys.
+    FormatError
+        If the file is damaged, or of a later format.
+    """
+    for line in read_lines(run.keys_path, KEYS_FORMAT):
+        try:
+            yield ChoreKey(
+                str(line["id"]),
+                str(line["group"]),
+                line.get("key"),
+                line.get("parts", {}),
+                line.get("because", ""),
+                line.get("is_conditional", False),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FormatError(
+                str(run.keys_path), f"holds a line that is no key ({line})"
+            ) from error
+
+
+def read_lines(path: Path, version: int, *, with_first: bool = False) -> Iterator[Any]:
+    """Yield the JSON lines of a file whose first one holds its format; by default those behind it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    FormatError
+        If it is damaged, or of a later format.
+    """
+    with path.open(encoding="utf-8") as lines:
+        try:
+            first = json.loads(next(lines, "{}"))
+            if (found := first.get("format")) != version:
+                raise FormatError(str(path), f"has format {found}; this version reads {version}")
+            if with_first:
+                yield first
+            for line in lines:
+                yield json.loads(line)
+        except (ValueError, AttributeError) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(str(path), f"holds a line that is no JSON ({error})") from error
+
+
+class _Common(NamedTuple):
+    """What the chores of one template share."""
+
+    digest: bytes
+    parts: dict[str, str | int]
+    command: tuple[str, ...] | None
+    is_tolerant: bool
+    """Whether chores after one of these run also where it failed."""
+    is_changeable: bool
+    """Whether a retry may run one of these with another number of tasks."""
+
+
+class KeyMaker:
+    """Computes the keys of a draft.
+
+    Parameters
+    ----------
+    draft
+        The chores.
+    registry
+        Their callables.
+    has_strategies
+        Whether further chores may join while the pipeline runs, in any group.
+    """
+
+    def __init__(self, draft: Draft, registry: ChoreRegistry, *, has_strategies: bool) -> None:
+        self._draft = draft
+        self._registry = registry
+        self._has_strategies = has_strategies
+        self._canon = Canon(registry.by_value)
+        self._commons: dict[int, _Common] = {}
+        self._keys: dict[str, ChoreKey] = {}
+        self._indices: dict[str, int] = {}
+        self._counts: dict[bytes, int] = {}
+        self._tolerant: set[str] = set()
+        groups = {name for names in draft.gathers.values() for name in names}
+        self._members = draft.members(groups) if groups else {}
+
+    def keys(self, indices: Iterable[int]) -> Iterator[ChoreKey]:
+        """Yield the keys of the chores; O(1) besides what their arguments hold.
+
+        Parameters
+        ----------
+        indices
+            Of the chores in the draft, in topological order, and those of a lower stage (see
+            `matensemble.dag`) before those of a higher one.
+        """
+        for index in indices:
+            key = self._key(index)
+            self._keys[key.id] = key
+            self._indices[key.id] = index
+            yield key
+
+    def upstream(self, chore_id: str) -> Sequence[str]:
+        """Return the chores that must complete before one whose key was yielded."""
+        return self._draft.upstream(self._indices[chore_id])
+
+    def _key(self, index: int) -> ChoreKey:
+        draft = self._draft
+        chore_id, group = draft.ids[index], draft.templates[index].name
+        try:
+            common = self._common(draft.templates[index])
+            slots, after = self._upstream(index)
+            digests, parts = self._content(index, common, slots)
+        except UnkeyableError as error:
+            return ChoreKey(chore_id, group, None, because=str(error))
+        parts = {**common.parts, **parts}
+        digest = sha256(common.digest)
+        digest.update(b"".join(digests))
+        if slots or after:
+            upstream = sha256(b"".join(sorted(set(slots))) + b"after" + b"".join(after)).digest()
+            parts["upstream"] = _short(upstream)
+            digest.update(upstream)
+        content = digest.digest()
+        number = self._counts[content] = self._counts.get(content, -1) + 1
+        if number:
+            parts["number"] = number
+        key = sha256(content + b"%d" % number).hexdigest()
+        return ChoreKey(
+            chore_id, group, key, parts, is_conditional=self._is_conditional(index, common)
+        )
+
+    def _is_conditional(self, index: int, common: _Common) -> bool:
+        draft = self._draft
+        if common.is_tolerant:
+            self._tolerant.add(draft.ids[index])
+        return (
+            common.is_changeable
+            or index in draft.gathers
+            or any(
+                self._keys[upstream].is_conditional or upstream in self._tolerant
+                for upstream in draft.upstream(index)
+            )
+        )
+
+    # --- what stands upstream -----------------------------------------------------------------
+
+    def _upstream(self, index: int) -> tuple[list[bytes], list[bytes]]:
+        """Return what stands for each slot, and the keys of chores that only come before."""
+        draft = self._draft
+        slots = [self._slot(dep) for dep in draft.deps[index]]
+        after = [self._key_of(chore_id) for chore_id in draft.after.get(index, ())]
+        return slots, sorted(after)
+
+    def _slot(self, dep: Dependency) -> bytes:
+        if not isinstance(dep, Gather):
+            return self._key_of(str(dep))
+        if self._has_strategies:
+            raise UnkeyableError(f"it gathers {dep.name}, which strategies may add to")
+        if not self._keys.keys() >= set(self._members[dep.name]):
+            raise UnkeyableError(f"it gathers {dep.name}, of which some chores depend on it")
+        members = b"".join(self._key_of(member) for member in self._members[dep.name])
+        return b"gather" + sha256(members).digest()
+
+    def _key_of(self, chore_id: str) -> bytes:
+        key = self._keys[chore_id].key
+        if key is None:
+            raise UnkeyableError(f"{chore_id}, which it depends on, has no content key")
+        return bytes.fromhex(key)
+
+    # --- what the chore itself is -------------------------------------------------------------
+
+    def _common(self, template: Template) -> _Common:
+        """Return what the chores of a template share."""
+        known = self._commons.get(id(template))
+        if known is None:
+            known = self._commons[id(template)] = self._find_common(template)
+        return known
+
+    def _find_common(self, template: Template) -> _Common:
+        chore = Chore.from_header(json.loads(f'{{"id":"",{template.header}}}'))
+        resources, retry = chore.resources, chore.policy.retry
+        parts: dict[str, str | int] = {"python": PYTHON}
+        if resources.num_tasks != 1:
+            parts["num_tasks"] = resources.num_tasks
+        if resources.mpi:
+            parts["mpi"] = 1
+        if chore.success_codes != (0,):
+            parts["success_codes"] = " ".join(map(str, chore.success_codes))
+        if chore.policy.version:
+            parts["version"] = chore.policy.version
+        if template.env is not None or not resources.inherit_env:
+            env = sorted((template.env or {}).items())
+            parts["environment"] = self._canon.digest((env, resources.inherit_env))[0].hex()
+        if chore.outputs:
+            parts["outputs"] = self._canon.digest(sorted(chore.outputs.items()))[0].hex()
+        if chore.callable is not None:
+            parts["code"] = self._code(chore.callable).hex()
+        text = json.dumps({"format": KEYS_FORMAT, "kind": chore.kind, **parts}, sort_keys=True)
+        return _Common(
+            sha256(text.encode()).digest(),
+            {name: _shown(part) for name, part in parts.items()},
+            chore.command,
+            chore.policy.on_failure is OnFailure.IGNORE,
+            retry is not None and any("num_tasks" in factors for factors in retry.grow.values()),
+        )
+
+    def _code(self, name: str) -> bytes:
+        try:
+            return self._canon.code(self._registry[name])
+        except UnkeyableError as error:
+            raise UnkeyableError(f"the code of `{name}` cannot be compared: {error}") from error
+
+    def _content(
+        self, index: int, common: _Common, slots: Sequence[bytes]
+    ) -> tuple[list[bytes], Parts]:
+        """Return the digests of what a chore does not share with others of its template."""
+        is_program = common.command is not None
+        names = ("command", "inputs") if is_program else ("arguments",)
+        data = self._draft.arguments_of(index)
+        if data is None:
+            values: tuple[Any, ...] = (((), {}),)
+            if common.command is not None:
+                values = (list(common.command), {})
+            digests = [self._canon.digest(value)[0] for value in values]
+        else:
+            try:
+                digests, has_reduced = self._digests(data, slots, is_program=is_program)
+                if has_reduced and self._digests(data, slots, is_program=is_program)[0] != digests:
+                    raise UnkeyableError("an object in them pickles differently each time")
+            except UnkeyableError as error:
+                raise UnkeyableError(f"its arguments cannot be compared: {error}") from error
+        return digests, dict(zip(names, map(_short, digests), strict=True))
+
+    def _digests(
+        self, data: bytes, slots: Sequence[bytes], *, is_program: bool
+    ) -> tuple[list[bytes], bool]:
+        """Thaw arguments as the worker will, and return the digests of their parts."""
+        try:
+            thawed = _Thaw(io.BytesIO(data)).load()
+        except Exception as error:  # whatever the objects' own code raises
+            raise UnkeyableError(f"they cannot be loaded ({error!r})") from error
+        found = [
+            self._canon.digest(value, slots) for value in (thawed if is_program else (thawed,))
+        ]
+        return [digest for digest, _ in found], any(reduced for _, reduced in found)
+
+
+class _Thaw(pickle.Unpickler):
+    """Loads frozen arguments with a `Slot` in the place of each reference."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == references.__name__ and name == references.resolve.__name__:
+            return Slot
+        return super().find_class(module, name)
+
+
+def _short(digest: bytes) -> str:
+    return digest.hex()[:PART_CHARACTERS]
+
+
+def _shown(part: str | int) -> str | int:
+    return part[:PART_CHARACTERS] if isinstance(part, str) and len(part) == 64 else part
