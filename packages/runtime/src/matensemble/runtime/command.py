@@ -61,8 +61,8 @@ _OPTIONS = (
         type=click.Choice(KEEP),
         default="all",
         show_default=True,
-        help="Which files of chores that ended stay: all; failed: of completed chores only "
-        "results and declared outputs; results: of failed ones too.",
+        help="Which files of chores that ended stay: all; failed: of completed chores the results "
+        "only; results: of failed ones also only the error and the ends of stdout and stderr.",
     ),
     click.option(
         "--walltime",
@@ -79,6 +79,13 @@ _OPTIONS = (
         "--drain-signal",
         metavar="SIGNAL",
         help="Signal, such as USR1, that tells what runs of that end.  [default: none]",
+    ),
+    click.option(
+        "--mpi-pmi",
+        metavar="NAME",
+        default="pmi2",
+        show_default=True,
+        help="How MPI chores find each other on Flux: its shell option pmi.",
     ),
     click.option(
         "--path",
