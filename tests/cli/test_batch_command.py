@@ -115,3 +115,25 @@ def test_no_run(tmp_path: Path) -> None:
     answer = call(RunDir(tmp_path), "--site", "slurm")
     assert answer.exit_code == 2
     assert "no run is here" in answer.stderr
+
+
+def test_options_of_resume(saved: RunDir) -> None:
+    answer = call(saved, "--site", "slurm", "--margin", "5m", "--", "--drain-signal", "USR1")
+    assert answer.exit_code == 0, answer.stderr
+    lines = answer.stdout.splitlines()
+    assert "options=(--executor flux --no-progress --margin 300s --drain-signal USR1)" in lines
+    assert any(line.startswith("least=300 ") for line in lines)
+
+
+@pytest.mark.parametrize("options", [["--marign", "5m"], ["--keep", "nothing"], ["another"]])
+def test_options_that_resume_would_refuse(saved: RunDir, options: list[str]) -> None:
+    answer = call(saved, "--site", "slurm", "--", *options)
+    assert answer.exit_code == 2
+    assert options[-1] in answer.stderr or options[0] in answer.stderr
+
+
+@pytest.mark.parametrize("margin", ["3h", "0.5s", "soon"])
+def test_a_margin_that_cannot_be(saved: RunDir, margin: str) -> None:
+    answer = call(saved, "--site", "slurm", "--margin", margin)
+    assert answer.exit_code == 2
+    assert "margin=" in answer.stderr

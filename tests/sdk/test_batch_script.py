@@ -409,6 +409,13 @@ def test_no_driver_is_started_when_the_time_is_over(stage, manager):
     assert (done.returncode, stage.starts, stage.submissions) == (75, 1, ["2"])
 
 
+def test_no_driver_is_started_that_could_start_nothing(stage, manager):
+    stage.play(f"echo 1006990 >$STAGE/now; {KILL}", "exit 2")
+    done = stage.run(manager, margin=200.0, resume_options=("--path", "a b"))
+    assert (done.returncode, stage.starts, stage.submissions) == (75, 1, ["2"])
+    assert stage.lines("drivers")[0].endswith("--margin 200s --path a b --walltime 7170s")
+
+
 def test_a_chain_ends(stage, manager):
     stage.play(*["exit 75"] * 4)
     for number in ("1", "2", "3"):

@@ -63,6 +63,11 @@ class BatchJob:
     """Seconds until the resource manager ends the job, at least 1; a fraction is dropped."""
     chain: int = 0
     """How many further jobs the script may submit, one after the other, while the run goes on."""
+    margin: float | None = None
+    """Seconds before the end of the driver at which it starts nothing more, at least 1; None
+    leaves them to the driver. A fraction is dropped."""
+    resume_options: tuple[str, ...] = ()
+    """Further options of ``matensemble resume``."""
     reserve_broker_node: bool = True
     """Whether Flux rank 0 is left to the broker where there are more nodes."""
     site: Site = field(default_factory=Site)
@@ -78,11 +83,24 @@ class BatchJob:
             ("nodes", self.num_nodes, 1),
             ("walltime", self.walltime, 1),
             ("chain", self.chain, 0),
+            ("margin", 1 if self.margin is None else self.margin, 1),
         ):
             if not value >= minimum:
                 raise InvalidOptionError(name, value, f"at least {minimum}")
+        if self.margin is not None and self.margin >= self.walltime - self.reserve:
+            raise InvalidOptionError(
+                "margin",
+                self.margin,
+                f"less than {self.walltime - self.reserve:g} s, the time "
+                "that a driver has: nothing would be started",
+            )
         if self.site.mpi_pmi is not None:
             RunOptions(mpi_pmi=self.site.mpi_pmi)  # the driver would say it hours later
+
+    @property
+    def reserve(self) -> int:
+        """Seconds before the end of the job in which no driver runs."""
+        return max(1, min(MAX_RESERVE_SECONDS, int(self.walltime) // 10))
 
 
 def parse_walltime(text: str) -> float:
@@ -194,11 +212,12 @@ def _environment(job: BatchJob) -> Iterator[str]:
 
 def _settings(job: BatchJob) -> Mapping[str, str]:
     """Return the variables that the supervisor reads."""
-    walltime = int(job.walltime)
-    reserve = max(1, min(MAX_RESERVE_SECONDS, walltime // 10))
     options = ["--executor", "flux", "--no-progress"]
     if job.site.mpi_pmi is not None:
         options += ["--mpi-pmi", job.site.mpi_pmi]
+    if job.margin is not None:
+        options += ["--margin", f"{int(job.margin)}s"]
+    options += job.resume_options
     submit = "sbatch" if job.manager is ResourceManager.SLURM else "flux --parent batch"
     return {
         "run": shlex.quote(str(job.run_dir)),
@@ -207,18 +226,16 @@ def _settings(job: BatchJob) -> Mapping[str, str]:
         "script": '"$0"  # the copy that the resource manager made when the job was submitted',
         "number": f'"${{1:-1}}"  # of this job, of {job.chain + 1} at most',
         "last_number": str(job.chain + 1),
-        "ends_at": f"$((started_at + {walltime}))",
-        "reserve": f"{reserve}  # seconds before the end in which no driver runs",
+        "ends_at": f"$((started_at + {int(job.walltime)}))",
+        "reserve": f"{job.reserve}  # seconds before the end in which no driver runs",
+        "least": f"{int(job.margin or 0)}  # seconds in which a driver would start nothing",
         "max_crashes": str(MAX_CRASHES),
     }
 
 
 def _start_on_slurm(job: BatchJob) -> Iterator[str]:
     yield "# One Flux broker a node; what rank 0 runs is the supervisor, sent along as text."
-    yield (
-        'supervisor="$(declare -p run options submit script number last_number ends_at reserve '
-        "max_crashes)"
-    )
+    yield f'supervisor="$(declare -p {" ".join(_settings(job))})'
     yield "$(declare -f say forward watch submit_next supervise)"
     yield 'supervise"'
     srun = [
@@ -284,7 +301,7 @@ supervise() {
   while [[ -z $is_stopping ]]; do
     since=$(date +%s)
     left=$((ends_at - reserve - since))
-    if ((left < 1)); then code=75; break; fi
+    if ((left <= least)); then code=75; break; fi
     watch "$left"
     # 0: all completed. 1: it ended, with failures. 2 and 126, 127: it cannot be driven here.
     case $code in 0 | 1 | 2 | 126 | 127) break ;; esac
