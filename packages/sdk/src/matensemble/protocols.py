@@ -64,8 +64,9 @@ class RunOptions:
     """Number of failed chores that stops the run, at least 1; consequences of a failure and chores
     whose failure is ignored do not count. None never stops it."""
     keep: Literal["all", "failed", "results"] = "all"
-    """Which files of chores that ended stay: ``"all"``; ``"failed"`` keeps of a completed chore
-    its result and declared outputs only; ``"results"`` does so also where a chore failed."""
+    """Which files of chores that ended stay: ``"all"``; with ``"failed"``, of completed chores the
+    result only (of a program: declared outputs, stdout and stderr); with ``"results"`` also, of
+    the others, only `error.json` and the ends of stdout and stderr."""
     walltime: float | None = None
     """Seconds (or text like ``"4h"``) from the start of the driver to the end of the allocation;
     None asks the executor and the environment, and where these do not know, there is no end."""
