@@ -385,11 +385,12 @@ def read_tail(path: Path) -> tuple[str, ...]:
         descriptor = os.open(path, flags)
     except OSError:
         return ()
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        return ()
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return ()
         file.seek(max(status.st_size - MAX_TAIL_BYTES, 0))
         text = file.read(MAX_TAIL_BYTES).decode(errors="replace")
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip()]
     return tuple(lines[-MAX_TAIL_LINES:])
