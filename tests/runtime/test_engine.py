@@ -14,7 +14,7 @@ from matensemble.model import ChoreState, Reason, RunState
 from matensemble.pipeline import Pipeline
 from matensemble.records import RecordKind, decode_journal_line
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
-from matensemble.runtime.engine import MAX_IDLE_SECONDS, Engine
+from matensemble.runtime.engine import Engine
 from matensemble.runtime.executors.base import ExecutorLost, JobEnded
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.launch import Preparer
@@ -31,6 +31,7 @@ from matensemble.runtime.scheduler.events import (
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.spawner import Spawner
+from matensemble.runtime.standstill import MAX_IDLE_SECONDS
 from matensemble.runtime.testing import FakeExecutor, ManualClock, Outcome
 from matensemble.status import read_status
 from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
@@ -233,7 +234,7 @@ def test_cancel_and_pause_reach_the_run(pipe):
         run.inbox.put(ResumeRequested())
 
     run = Run(pipe, FakeExecutor(script=script))
-    assert run.run() is RunState.FAILED  # b is a consequence
+    assert run.run() is RunState.CANCELLED  # b is a consequence
     assert run.state.entry(a.chore_id).state is ChoreState.CANCELLED
     assert run.state.entry(b.chore_id).root == a.chore_id
 
@@ -290,7 +291,7 @@ def test_waiting_for_resources_to_come_back_is_no_standstill(pipe):
     class SlowToFree(FakeExecutor):
         """Gives resources back long after the end, as a resource manager with an epilog does."""
 
-        def open(self, post):
+        def open(self, post, orphans=()):
             late = ResourcesFreed("chore-a-0001", 1)
             return super().open(lambda event: (held.append if event == late else post)(event))
 
@@ -314,18 +315,50 @@ def test_a_status_that_cannot_be_written_does_not_end_the_run(pipe, caplog):
     assert caplog.text.count("the status cannot be written") == 1
 
 
-def test_a_journal_that_cannot_be_written_ends_the_run_with_its_path(pipe, monkeypatch):
-    pipe.exec("true", name="a")
-    run = Run(pipe, FakeExecutor(auto=True))
+def test_a_full_disk_stops_the_starts_and_fails_nothing(pipe, monkeypatch, caplog):
+    for name in ("a", "b"):
+        pipe.exec("true", name=name, cores_per_task=4)
+    clock = RestlessClock()
+    run = Run(pipe, FakeExecutor(auto=True), clock=clock)
+    write, states = run.journal.flush, []
 
     def full():
-        raise OSError(28, "No space left on device", str(run.dir.journal_path))
+        if len(states) < 200:
+            raise OSError(28, "No space left on device", str(run.dir.journal_path))
+        write()
+
+    class Watching(Ticking):
+        def process_futures(self, buffer_time):
+            super().process_futures(buffer_time)
+            states.append(read_status(run.dir.status_path).state)
 
     monkeypatch.setattr(run.journal, "flush", full)
-    with pytest.raises(RunFailedError, match=r"No space left on device.*journal\.jsonl"):
-        run.engine.run(AdaptiveStrategy(run.engine))
-    monkeypatch.undo()
-    run.journal.close()
+    assert run.run(Watching(clock)) is RunState.COMPLETED
+    assert RunState.DEGRADED in states
+    assert run.executor.num_submitted == 2
+    assert caplog.text.count("No space left on device") == 1
+    assert "can be written again" in caplog.text
+    assert [r.sequence for r in run.records()] == list(range(1, len(run.records()) + 1))
+
+
+def test_a_chore_whose_directory_finds_no_room_is_tried_again_uncharged(pipe, monkeypatch):
+    pipe.exec("true", name="a")
+    clock = RestlessClock()
+    run = Run(pipe, FakeExecutor(auto=True), clock=clock)
+    prepare, refused = Preparer.prepare, []
+
+    def no_room(self, order):
+        if len(refused) < 5:
+            refused.append(order.attempt)
+            raise OSError(122, "Disk quota exceeded")
+        return prepare(self, order)
+
+    monkeypatch.setattr(Preparer, "prepare", no_room)
+    assert run.run(Ticking(clock)) is RunState.COMPLETED
+    assert refused == [1, 2, 3, 4, 5]
+    entry = run.state.entry("chore-a-0001")
+    assert (entry.past.retries, entry.past.losses) == (0, 0)
+    assert not run.records(RecordKind.FAILED)
 
 
 def test_arguments_that_others_could_have_written_fail_their_chore_only(pipe):

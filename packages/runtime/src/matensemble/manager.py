@@ -17,23 +17,29 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from matensemble import workdir
 from matensemble.errors import InvalidOptionError, MatEnsembleError, RunDirectoryError
 from matensemble.protocols import RunFuture, RunOptions
 from matensemble.records import JOURNAL_FORMAT, RecordKind
+from matensemble.replay import Replay
 from matensemble.results import Results
+from matensemble.runtime.caretaker import Caretaker
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
+from matensemble.runtime.control_desk import ControlDesk
 from matensemble.runtime.dashboard_process import DashboardProcess, check_dashboard
-from matensemble.runtime.engine import Engine, Inbox, OutcomeAsked
+from matensemble.runtime.duties import end_in_time, serve_requests
+from matensemble.runtime.engine import Duty, Engine
 from matensemble.runtime.executors.base import Executor
 from matensemble.runtime.executors.selection import check_executor, select_executor
+from matensemble.runtime.inbox import Deposed, Inbox, OutcomeAsked
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.launch import Preparer
 from matensemble.runtime.outcomes import results_of
-from matensemble.runtime.owner import claim
+from matensemble.runtime.owner import Lease, claim
 from matensemble.runtime.recorder import Listener, Recorder
+from matensemble.runtime.resumption import Legacy, take_over_journal, was_started
 from matensemble.runtime.scheduler.events import AllocationLearned, InterruptRequested
 from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.scheduler.policy import Policy
@@ -41,7 +47,10 @@ from matensemble.runtime.scheduler.resources import Allocation
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.signals import SWITCH
 from matensemble.runtime.spawner import Spawner
+from matensemble.runtime.walltime import Deadline, find_time_left
+from matensemble.runtime.watchdog import Watchdog
 from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
+from matensemble.terminal import describe_seconds
 from matensemble.workflow import Workflow
 
 LOGGER = logging.getLogger("matensemble")
@@ -56,7 +65,7 @@ class FluxManager:
     Parameters
     ----------
     run_dir
-        A saved run that was not started.
+        A saved run; one that was started needs ``options.resume``.
     options
         How to run it; None means the defaults.
     executor
@@ -69,7 +78,8 @@ class FluxManager:
     Raises
     ------
     RunDirectoryError, FormatError, IncompatibleEnvironmentError
-        If the run cannot be read, was started before, or needs another environment.
+        If the run cannot be read, needs another environment, or was started before and is not to
+        be resumed.
     """
 
     def __init__(
@@ -83,13 +93,15 @@ class FluxManager:
     ) -> None:
         self.workflow = Workflow.read(Path(run_dir))
         self.run_dir = self.workflow.run
-        _check_not_started(self.run_dir)
+        if not (options and options.resume) and was_started(self.run_dir):
+            raise _already_started(self.run_dir)
         self.workflow.manifest.check_environment()
         self._options = options or RunOptions()
         self._strategy = _make_strategy(self._options)
         self._executor = executor
         self._listeners = listeners
         self._clock = clock
+        self._is_deposed = False
         self._inbox: Inbox = SimpleQueue()
         # One a run, below `matensemble`: two runs of a process must not share a file.
         self._logger = LOGGER.getChild(self.run_dir.root.name.replace(".", "_"))
@@ -106,8 +118,10 @@ class FluxManager:
         ------
         ExecutorUnavailableError
             If the executor that was asked for cannot be used; the run is not started.
+        RunOwnedError
+            If another driver is alive.
         RunInterruptedError
-            If it was asked to stop.
+            If it was asked to stop, or taken over.
         RunFailedError
             If it could not go on.
         """
@@ -161,26 +175,27 @@ class FluxManager:
         """Connect everything; what must be undone is put on the stack, in reverse order."""
         run, options = self.run_dir, self._options
         stack.callback(_close_log, self._logger, _open_log(self._logger, run))
+        lease = self._claim(stack)
+        legacy = self._take_over() if options.resume else Legacy(self.workflow, Replay())
         if options.dashboard:
             dashboard = DashboardProcess(run, options.dashboard, self._logger)
             stack.callback(dashboard.close)
         executor = self._executor or select_executor(
             self._with_choice_of_pipeline(),
             run_label=str(run.root.resolve()),
+            epoch=lease.epoch,
             logger=self._logger,
         )
-        stack.callback(executor.close)
-        allocation = executor.open(self._inbox.put)
+        stack.callback(lambda: executor.close(abandon=self._is_deposed))
+        allocation = executor.open(self._inbox.put, legacy.orphans())
         listeners = (*self._listeners, *self._open_display(stack))
-        journal = self._start_journal(executor, allocation)
+        journal = self._begin_journal(lease.epoch, executor, allocation, legacy)
         stack.callback(journal.close)
         SWITCH.add(self.interrupt)
         stack.callback(SWITCH.remove, self.interrupt)
+        max_failures = 1 if options.fail_fast else options.max_failures
         state = SchedulerState(
-            Policy(
-                look_ahead=executor.look_ahead,
-                max_root_failures=1 if options.fail_fast else None,
-            )
+            Policy(look_ahead=executor.look_ahead, max_root_failures=max_failures)
         )
         state.handle(AllocationLearned(allocation))
         self._logger.info("allocation: %s", allocation.describe() or "no usable node")
@@ -193,19 +208,102 @@ class FluxManager:
             clock=self._clock,
             listeners=listeners,
         )
-        return Engine(
+        watchdog = Watchdog(run, self._clock, self._inbox.put)
+        caretaker = Caretaker(run, watchdog, keep=options.keep, logger=self._logger)
+        stack.callback(caretaker.close)
+        engine = Engine(
             self.workflow,
             state,
             executor,
             journal=journal,
             recorder=recorder,
             preparer=Preparer(self.workflow, state, options.script_dir),
-            spawner=Spawner(self.workflow, state),
+            spawner=Spawner(self.workflow, state, legacy.parents, len(legacy.replay.added)),
             inbox=self._inbox,
             buffer_time=options.buffer_time,
             logger=self._logger,
             clock=self._clock,
+            restored=legacy.restored(),
+            observers=(caretaker,),
         )
+        engine.add_duty(self._leave_where_deposed(lease))
+        engine.add_duty(watchdog.check)
+        engine.add_duty(serve_requests(ControlDesk(run, self._logger), engine))
+        self._mind_the_end(engine, executor)
+        return engine
+
+    def _claim(self, stack: ExitStack) -> Lease:
+        """Make this process the driver; how it ends, it gives the run back."""
+        run, options = self.run_dir, self._options
+        try:
+            lease = claim(run, self._clock, takeover=options.takeover, logger=self._logger)
+        except OSError as error:
+            raise _not_writable(run, error) from error
+        stack.callback(_release, lease, self._logger)
+        if not options.resume and was_started(run):  # by who had it until just now
+            raise _already_started(run)
+        return lease
+
+    def _take_over(self) -> Legacy:
+        """Return what an earlier driver left; nothing where there was none."""
+        skip_damaged = self._options.recover
+        replay, accepted = take_over_journal(self.run_dir, skip_damaged=skip_damaged)
+        return Legacy(self.workflow, replay, accepted)
+
+    def _begin_journal(
+        self, epoch: int, executor: Executor, allocation: Allocation, legacy: Legacy
+    ) -> FileJournal:
+        """Begin the journal of this driver: what it accepts of the one before, what it corrects."""
+        fields: dict[str, Any] = {
+            "format": JOURNAL_FORMAT,
+            "run": self.run_dir.root.name,
+            "executor": executor.name,
+            "nodes": [list(node) for node in allocation.nodes],
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        if legacy.accepted is not None:
+            fields["previous"] = legacy.accepted._asdict()
+        first = Record(RecordKind.RUN_STARTED, fields=fields)
+        path = self.run_dir.journal_path
+        try:
+            journal = FileJournal.begin(path, epoch, first, self._clock)
+        except OSError as error:
+            raise _not_writable(self.run_dir, error) from error
+        corrections = legacy.find_revoked(self._logger)
+        if self._options.recover:
+            corrections += legacy.find_committed(self._logger)
+        for record in corrections:
+            journal.append(record)
+            legacy.amend(record, epoch)
+        journal.flush()
+        return journal
+
+    # --- duties -------------------------------------------------------------------------------
+
+    def _leave_where_deposed(self, lease: Lease) -> Duty:
+        def look(_: float) -> None:
+            if lease.is_deposed():
+                self._is_deposed = True
+                raise Deposed("another driver has taken the run over")
+
+        return look
+
+    def _mind_the_end(self, engine: Engine, executor: Executor) -> None:
+        """Let the engine know how long the allocation lasts, where that is known."""
+        options = self._options
+        left = find_time_left(options.walltime, executor.time_left(), os.environ, self._clock)
+        if left is None:
+            return
+        deadline = Deadline.after(left.seconds, self._clock.monotonic(), options.margin)
+        self._logger.info(
+            "%s left by %s; nothing starts in the last %s",
+            describe_seconds(left.seconds),
+            left.source,
+            describe_seconds(deadline.margin),
+        )
+        engine.time_left = deadline.time_for_chores
+        engine.add_duty(end_in_time(deadline, engine, options.drain_signal))
 
     def _drive(self, engine: Engine) -> Results:
         self._strategy.bind(engine)
@@ -233,32 +331,6 @@ class FluxManager:
         display = open_display(self._options.log_delay)
         stack.callback(display.close)
         return (display,)
-
-    def _start_journal(self, executor: Executor, allocation: Allocation) -> FileJournal:
-        try:
-            epoch = claim(self.run_dir, self._clock).epoch
-        except FileExistsError:
-            raise _already_started(self.run_dir) from None
-        except OSError as error:
-            raise _not_writable(self.run_dir, error) from error
-        try:
-            journal = FileJournal(self.run_dir.journal_path, epoch, self._clock)
-        except OSError as error:
-            self.run_dir.owner_path.unlink(missing_ok=True)  # it was not started after all
-            if isinstance(error, FileExistsError):
-                raise _already_started(self.run_dir) from None
-            raise _not_writable(self.run_dir, error) from error
-        fields = {
-            "format": JOURNAL_FORMAT,
-            "run": self.run_dir.root.name,
-            "executor": executor.name,
-            "nodes": [list(node) for node in allocation.nodes],
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-        }
-        journal.append(Record(RecordKind.RUN_STARTED, fields=fields))
-        journal.flush()
-        return journal
 
 
 class Runtime:
@@ -305,16 +377,19 @@ def _tell_failures(run: workdir.RunDir) -> None:
             click.echo(line, err=True)
 
 
-def _check_not_started(run: workdir.RunDir) -> None:
-    if run.owner_path.exists() or run.journal_path.exists():
-        raise _already_started(run)
+def _release(lease: Lease, logger: logging.Logger) -> None:
+    """Give a run back; who resumes it otherwise waits until this driver has been silent."""
+    try:
+        lease.release()
+    except OSError as error:
+        logger.warning("the run could not be given back: %s", error)
 
 
 def _already_started(run: workdir.RunDir) -> RunDirectoryError:
     return RunDirectoryError(
         str(run.root),
-        "was started before; see `matensemble status` for where it stands. "
-        "To run it afresh, save the pipeline again",
+        "was started before; `matensemble status` shows where it stands, and `matensemble resume` "
+        "goes on with it. To run it afresh, save the pipeline again",
     )
 
 

@@ -2,11 +2,12 @@
 
 ::
 
-    executor ──┐                      ┌─> journal   (before anything is carried out)
-    signals  ──┼─> inbox ─> state ────┼─> executor  (submit, cancel)
-    control  ──┘            .handle   └─> recorder  (status.json, log; throttled)
+    executor ──┐                      ┌─> outbox ─> journal, then executor (submit, cancel …)
+    signals  ──┼─> inbox ─> state ────┤
+    timer    ──┘            .handle   └─> recorder  (status.json, log; throttled)
                                ^
        settlement, spawner ────┘   what a completion means, and which chores it adds
+       duties (requests, limits, the end of the allocation, being replaced): twice a second
 
 Every other thread only puts events into the inbox. A processing strategy decides, on this thread,
 when completions are settled and when starts are considered; it reaches the engine through
@@ -17,10 +18,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from queue import Empty, SimpleQueue
-from typing import NamedTuple, Protocol
+from queue import Empty
+from typing import Protocol
 
 from matensemble.chore import Chore, ChoreSpec
 from matensemble.errors import FormatError, RunFailedError, RunInterruptedError
@@ -29,25 +32,33 @@ from matensemble.records import RecordKind
 from matensemble.results import Results
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.executors.base import Executor, ExecutorLost, JobEnded
+from matensemble.runtime.inbox import Deposed, Inbox, InboxEvent, OutcomeAsked
 from matensemble.runtime.journal import Journal
 from matensemble.runtime.launch import Preparer
+from matensemble.runtime.outbox import DISK_TROUBLE, Outbox
 from matensemble.runtime.outcomes import result_of
 from matensemble.runtime.recorder import PUBLISH_INTERVAL_SECONDS, Recorder
+from matensemble.runtime.scheduler.entry import Entry
 from matensemble.runtime.scheduler.events import (
+    AttemptLost,
     ChoreAdded,
     ChoreFinished,
+    ChoreRestored,
     ChoreStarted,
     ChoreSubmitted,
+    DrainRequested,
     Event,
     InterruptRequested,
     ResourcesFreed,
     StartsConsidered,
 )
-from matensemble.runtime.scheduler.instructions import Cancel, Record, Submit
+from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.scheduler.states import LIVE, Phase
-from matensemble.runtime.settlement import settle
+from matensemble.runtime.settlement import salvage, settle
 from matensemble.runtime.spawner import Addition, Spawner
+from matensemble.runtime.standstill import Standstill
+from matensemble.runtime.timer import Timer
 from matensemble.runtime.view import View
 from matensemble.workflow import Workflow
 
@@ -58,23 +69,16 @@ INTERRUPT_PATIENCE_SECONDS = 4.5
 """How long an interrupted run waits for its chores to end: TERM, KILL after 3 s, and a little."""
 LAST_RESOURCES_SECONDS = 1.0
 """How long the end of a run waits for resources that come back after the last chore ended."""
-MAX_IDLE_SECONDS = 20.0
-"""How long nothing may run, be held or arrive while chores wait, before the run gives up."""
+LAG_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+"""Waits before a result that is not there is looked for again, about a minute in all: a network
+file system may show a directory as it was that long ago."""
 
 _PASSIVE = (ChoreSubmitted, ChoreStarted)
 """Facts that cannot let anything start."""
 
 
-class OutcomeAsked(NamedTuple):
-    """Somebody waits for one chore."""
-
-    chore_id: str
-    answer: Future[Results]
-    """Set when the chore has ended; never, where the run ends before."""
-
-
-InboxEvent = Event | JobEnded | ExecutorLost | OutcomeAsked
-Inbox = SimpleQueue[InboxEvent]
+Duty = Callable[[float], None]
+"""Called about twice a second on the thread that owns the state, with the monotonic time."""
 
 
 class Strategy(Protocol):
@@ -82,6 +86,19 @@ class Strategy(Protocol):
 
     def process_futures(self, buffer_time: float) -> object:
         """Do one round: wait for completions, settle them, start what is ready."""
+
+
+class Observer(Protocol):
+    """Is told of the lives of chores, on the thread that owns the state; must be quick."""
+
+    def started(self, chore: Chore, attempt: int) -> None:
+        """Note that the processes of an attempt run."""
+
+    def attempt_ended(self, chore: Chore, attempt: int) -> None:
+        """Note that they do not any more."""
+
+    def ended(self, entry: Entry) -> None:
+        """Note that a chore has ended for good."""
 
 
 class Engine:
@@ -107,6 +124,11 @@ class Engine:
         For timeouts.
     logger
         For people.
+    restored
+        Chores of an earlier driver with where they stood, in the order of admission, instead of
+        those of the workflow; None starts afresh.
+    observers
+        Are told what becomes of chores.
     """
 
     def __init__(
@@ -123,6 +145,8 @@ class Engine:
         buffer_time: float,
         logger: logging.Logger,
         clock: Clock = SYSTEM_CLOCK,
+        restored: Iterable[ChoreRestored] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.workflow = workflow
         self.state = state
@@ -130,12 +154,31 @@ class Engine:
         self._executor = executor
         self._journal = journal
         self._recorder = recorder
-        self._preparer = preparer
         self._spawner = spawner
         self._inbox = inbox
         self._buffer_time = buffer_time
         self._logger = logger
         self._clock = clock
+        self._restored = restored
+        self._observers = observers
+        self._timer: Timer[InboxEvent] = Timer()
+        self._outbox = Outbox(
+            workflow.run,
+            journal=journal,
+            executor=executor,
+            preparer=preparer,
+            post=inbox.put,
+            timer=self._timer,
+            clock=clock,
+            logger=logger,
+        )
+        self.time_left: Callable[[float], float | None] = lambda _: None
+        """Seconds that a chore may take which is started at a monotonic time; None: no limit."""
+        self._duties: list[Duty] = []
+        self._host = socket.gethostname()
+        self._looked_for: dict[tuple[str, int], int] = {}  # how often, for a result that lags
+        self._has_news = False
+        self._is_time_over = False
         self._run_state = RunState.RUNNING
         self._detail = ""
         self._asked: dict[str | None, list[Future[Results]]] = {}
@@ -143,8 +186,12 @@ class Engine:
         self._duties_at = self._sync_at = clock.monotonic()
         self._interrupt_deadline = float("inf")
         self._has_frozen = False
-        self._idle_since: float | None = None
+        self._standstill = Standstill(workflow.run, state, clock)
         self._has_told_of_status = False
+
+    def add_duty(self, duty: Duty) -> None:
+        """Let something be done about twice a second."""
+        self._duties.append(duty)
 
     # --- the run ------------------------------------------------------------------------------
 
@@ -164,12 +211,15 @@ class Engine:
             If the executor was lost, or nothing can make progress.
         """
         try:
-            self._admit_saved_chores()
+            self._admit_chores()
             self._publish(force=True)
-            while not self.state.is_finished and not self._is_out_of_patience():
+            self._hear_of_orphans()
+            while not self._is_done():
                 strategy.process_futures(self._buffer_time)
                 self._do_duties()
             return self._conclude()
+        except Deposed as error:
+            raise RunInterruptedError(str(self.workflow.run.root), str(error)) from None
         except BaseException as error:
             if not self._run_state.is_terminal:
                 with suppress(OSError):  # perhaps the very disk that failed
@@ -181,14 +231,34 @@ class Engine:
             if self._has_frozen:
                 gc.unfreeze()
 
-    def _admit_saved_chores(self) -> None:
+    def _hear_of_orphans(self) -> None:
+        """Take what the executor told when it was opened, before anything is started beside it."""
+        ended: list[JobEnded] = []
+        while not self._inbox.empty():
+            self._receive(self._inbox.get_nowait(), ended)
+        for one in ended:
+            self.settle(one)
+
+    def _is_done(self) -> bool:
+        if self._is_out_of_patience():
+            return True
+        if self._outbox.is_degraded:  # what ended is not on the disk yet
+            return False
+        if self.state.is_finished:
+            return True
+        # Perhaps something else fits into the time, now that others have ended.
+        return self.state.is_out_of_time and not self.submit_ready() and self.state.is_out_of_time
+
+    def _admit_chores(self) -> None:
         # What is made here lives as long as the run: collecting it, again and again while it
         # grows, would cost a third of the time that a chore takes in all.
         was_enabled = gc.isenabled()
         gc.disable()
         try:
-            for chore in self.workflow.chores():
-                self._handle(ChoreAdded(chore))
+            added = (ChoreAdded(chore) for chore in self.workflow.chores())
+            for event in self._restored or added:
+                self._handle(event)
+            self._restored = None
             if not gc.get_freeze_count():  # else what others have frozen would thaw with ours
                 gc.freeze()
                 self._has_frozen = True
@@ -200,21 +270,32 @@ class Engine:
         return self._clock.monotonic() > self._interrupt_deadline
 
     def _conclude(self) -> RunState:
-        if self.state.phase is Phase.INTERRUPTING:
-            left = self.state.num_live
-            if left:
-                self._detail += f"; {left} chores were left to the {self._executor.name} executor"
-            self._end(RunState.INTERRUPTED, self._detail)
-            raise RunInterruptedError(str(self.workflow.run.root), self._detail)
+        if self.state.phase in (Phase.INTERRUPTING, Phase.DRAINING) or self.state.is_out_of_time:
+            self._conclude_early()
         self._take_back_resources()
         counts = self.state.counts()
         end = RunState.COMPLETED
-        if counts.failed:
+        if self.state.num_root_failures > self.state.num_ignored:
             end = RunState.FAILED
         elif counts.cancelled:
             end = RunState.CANCELLED
         self._end(end)
         return end
+
+    def _conclude_early(self) -> None:
+        """Record an interrupted run, and raise RunInterruptedError; not where nothing is left."""
+        if not self.state.counts().pending and not self.state.num_live:
+            return
+        is_out_of_time = self.state.phase is not Phase.INTERRUPTING or self._is_time_over
+        if left := self.state.num_live:
+            self._detail += f"; {left} chores were left to the {self._executor.name} executor"
+        elif self.state.is_out_of_time:
+            ready = self.state.num_ready
+            self._detail = self._detail or f"{ready} chores ask for more time than is left"
+        self._end(RunState.INTERRUPTED, self._detail)
+        raise RunInterruptedError(
+            str(self.workflow.run.root), self._detail, is_out_of_time=is_out_of_time
+        )
 
     def _take_back_resources(self) -> None:
         """Wait a moment for the last resources, so that the last status shows them as free."""
@@ -230,7 +311,7 @@ class Engine:
     def _end(self, run_state: RunState, detail: str = "") -> None:
         self._run_state, self._detail = run_state, detail
         self._journal.append(self._run_state_record())
-        self._journal.sync()
+        self._outbox.sync()
         self._publish(force=True)
 
     def _run_state_record(self) -> Record:
@@ -249,11 +330,12 @@ class Engine:
         something start, so that the caller considers it.
         """
         ended: list[JobEnded] = []
-        is_news = False
         deadline = min(self._clock.monotonic() + timeout, self._interrupt_deadline)
-        while not (ended or is_news):
+        self._has_news = False
+        while not (ended or self._has_news):
+            self._ring()
             if self._inbox.empty():
-                self._journal.flush()  # nothing stays behind while the driver sleeps
+                self._outbox.flush()  # nothing stays behind while the driver sleeps
             try:
                 event = self._inbox.get(timeout=self._seconds_until(deadline))
             except Empty:
@@ -261,63 +343,114 @@ class Engine:
                 if self._clock.monotonic() >= min(deadline, self._interrupt_deadline):
                     break
                 continue
-            is_news = self._receive(event, ended)
+            self._receive(event, ended)
             while len(ended) < MAX_COMPLETIONS and not self._inbox.empty():
-                is_news = self._receive(self._inbox.get_nowait(), ended) or is_news
-        self._watch_for_a_standstill(bool(ended) or is_news)
+                self._receive(self._inbox.get_nowait(), ended)
+        is_busy = bool(ended) or self._has_news or self._outbox.is_degraded or bool(self._timer)
+        self._standstill.look(is_busy, self._unsettled)
         return ended
 
     def _seconds_until(self, deadline: float) -> float:
-        """Return how long to sleep: until the deadline, or a duty that no event announces."""
-        return max(0.0, min(deadline, self._duties_at) - self._clock.monotonic())
+        """Return how long to sleep: until the deadline, or something that no event announces."""
+        due = min(deadline, self._duties_at, self._timer.next_due)
+        return max(0.0, due - self._clock.monotonic())
+
+    def _ring(self) -> None:
+        for event in self._timer.ring(self._clock.monotonic()):
+            self._inbox.put(event)
 
     def _do_duties(self) -> None:
-        """Sync the journal and publish the status, if that is due."""
+        """Sync the journal, publish the status, and do what others have to do, if that is due."""
         now = self._clock.monotonic()
         if now < self._duties_at:
             return
         self._duties_at = now + PUBLISH_INTERVAL_SECONDS
+        for duty in self._duties:
+            duty(now)
+        self._has_news |= self._outbox.retry(now)
         self._publish()
         if now >= self._sync_at:
             self._sync_at = now + SYNC_INTERVAL_SECONDS
-            self._journal.sync()
+            self._outbox.sync()
 
-    def _receive(self, event: InboxEvent, ended: list[JobEnded]) -> bool:
-        """Take one event; return whether it could let something start."""
+    def _receive(self, event: InboxEvent, ended: list[JobEnded]) -> None:
+        """Take one event, and note whether it could let something start."""
         if isinstance(event, JobEnded):
             self._unsettled.setdefault((event.chore_id, event.attempt), [])
             ended.append(event)
-            return False
+            return
         if isinstance(event, ResourcesFreed):
             held_back = self._unsettled.get((event.chore_id, event.attempt))
             if held_back is not None:  # its end is not settled yet, and comes first
                 held_back.append(event)
-                return False
+                return
         elif isinstance(event, _PASSIVE):
             self._handle(event)
-            return False
+            if self._observers and isinstance(event, ChoreStarted):
+                self._tell_started(event)
+            return
         elif isinstance(event, OutcomeAsked):
             self._asked.setdefault(event.chore_id, []).append(event.answer)
             self._answer(event.chore_id)
-            return False
+            return
         elif isinstance(event, ExecutorLost):
             raise RunFailedError(
                 str(self.workflow.run.root),
                 f"the {self._executor.name} executor is gone: {event.problem}",
             )
-        elif isinstance(event, InterruptRequested):
-            self._begin_interrupt(event)
-        self._handle(event)
-        return True
-
-    def _begin_interrupt(self, event: InterruptRequested) -> None:
-        if self.state.phase is Phase.INTERRUPTING:
+        elif isinstance(event, AttemptLost):
+            self._handle(*self._what_became_of(event))
+            self._has_news = True
             return
-        self._logger.warning("%s: ending what runs; what completed is kept", event.cause)
-        self._interrupt_deadline = self._clock.monotonic() + INTERRUPT_PATIENCE_SECONDS
+        elif isinstance(event, (InterruptRequested, DrainRequested)):
+            self._begin_to_leave(event)
+        self._handle(event)
+        self._has_news = True
+
+    def _tell_started(self, event: ChoreStarted) -> None:
+        entry = self.state.entry(event.chore_id)
+        if entry.attempt == event.attempt and entry.state in LIVE:
+            for observer in self._observers:
+                observer.started(entry.chore, event.attempt)
+
+    def _what_became_of(self, lost: AttemptLost) -> list[Event]:
+        """Return what is to be made of an attempt of which nothing is known.
+
+        Its result is the evidence: where it is intact, the chore completed, whoever saw it.
+        """
+        entry = self.state.entry(lost.chore_id)
+        if entry.attempt != lost.attempt or entry.state not in LIVE:
+            return []
+        self._tell_attempt_ended(entry.chore, lost.attempt)
+        if not salvage(self.workflow.run, entry.chore, lost.attempt):
+            return [lost]
+        finished = ChoreFinished(lost.chore_id, lost.attempt, None, 0)
+        finished, additions = self._with_additions(entry.chore, finished)
+        return [*additions, finished, ResourcesFreed(lost.chore_id, lost.attempt)]
+
+    def _begin_to_leave(self, event: InterruptRequested | DrainRequested) -> None:
+        phase = self.state.phase
+        if phase is Phase.INTERRUPTING:
+            return
+        if isinstance(event, DrainRequested):
+            if phase is Phase.DRAINING:
+                return
+            self._is_time_over = True
+            self._logger.warning("%s: nothing more is started", event.cause)
+        else:
+            self._logger.warning("%s: ending what runs; what completed is kept", event.cause)
+            patience = INTERRUPT_PATIENCE_SECONDS
+            self._interrupt_deadline = self._clock.monotonic() + patience
         self._run_state, self._detail = RunState.DRAINING, event.cause
         self._journal.append(self._run_state_record())
         self._publish(force=True)
+
+    def amend(self, events: Sequence[Event], record: Record | None = None) -> None:
+        """Take facts that a duty has found out, and note a record about it before."""
+        if record is not None:
+            self._journal.append(record)
+        for event in events:
+            self._receive(event, [])
 
     def settle(self, ended: JobEnded) -> ChoreState:
         """Decide the outcome of an ended attempt, unblock its dependents, add what it spawns.
@@ -325,32 +458,47 @@ class Engine:
         Returns
         -------
         ChoreState
-            Where the chore stands now.
+            Where the chore stands now; still `RUNNING` (or `SUBMITTED`) where its result may yet
+            appear on a network file system: it is settled again by itself.
         """
         entry = self.state.entry(ended.chore_id)
-        chore = entry.chore
-        freed = self._unsettled.pop((ended.chore_id, ended.attempt), ())
+        chore, key = entry.chore, (ended.chore_id, ended.attempt)
         if entry.attempt != ended.attempt or entry.state not in LIVE:
-            self._handle(*freed)
+            self._handle(*self._unsettled.pop(key, ()))
             return entry.state  # an executor may repeat itself
-        finished, additions = self._judge(chore, ended)
+        finished = settle(self.workflow.run, chore, ended, may_lag=self._may_lag(entry, key))
+        if finished is None:
+            self._look_again_later(ended, key)
+            return entry.state
+        self._looked_for.pop(key, None)
+        freed = self._unsettled.pop(key, ())
+        if finished.errno in DISK_TROUBLE:
+            self._outbox.degrade(OSError(finished.errno, finished.detail))
+        finished, additions = self._with_additions(chore, finished)
+        self._tell_attempt_ended(chore, ended.attempt)
         self._handle(*additions, finished, *freed)
-        if entry.state is ChoreState.FAILED:
-            self._logger.warning(
-                "%s failed: %s%s; look into %s",
-                chore.id,
-                finished.reason.value if finished.reason else "",
-                f": {finished.detail}" if finished.detail else "",
-                self.workflow.run.chore_dir(chore.id),
-            )
+        self._tell_ended(entry, finished)
         return entry.state
 
-    def _judge(self, chore: Chore, ended: JobEnded) -> tuple[ChoreFinished, list[Addition]]:
+    def _may_lag(self, entry: Entry, key: tuple[str, int]) -> bool:
+        """Whether what a chore wrote may not be seen here yet: it ran on another host."""
+        if not self._executor.sees_files_late or self._looked_for.get(key, 0) >= len(LAG_SECONDS):
+            return False
+        nodes = self.state.allocation.nodes
+        return any(nodes[share.node].name != self._host for share in entry.placement or ())
+
+    def _look_again_later(self, ended: JobEnded, key: tuple[str, int]) -> None:
+        count = self._looked_for.get(key, 0)
+        self._looked_for[key] = count + 1
+        self._timer.set(self._clock.monotonic() + LAG_SECONDS[count], ended)
+
+    def _with_additions(
+        self, chore: Chore, finished: ChoreFinished
+    ) -> tuple[ChoreFinished, list[Addition]]:
         """Return the outcome of an attempt, and what joins the graph with it.
 
         The additions are handled before the completion, or a gather could slip through between.
         """
-        finished = settle(self.workflow.run, chore, ended)
         if finished.reason is not None:
             return finished, []
         try:
@@ -358,9 +506,32 @@ class Engine:
         except FormatError as error:
             return finished._replace(reason=Reason.RESULT_CORRUPT, detail=str(error)), []
 
+    def _tell_attempt_ended(self, chore: Chore, attempt: int) -> None:
+        for observer in self._observers:
+            observer.attempt_ended(chore, attempt)
+
+    def _tell_ended(self, entry: Entry, finished: ChoreFinished) -> None:
+        chore = entry.chore
+        if finished.reason is not None and finished.reason is not Reason.CANCELLED:
+            what = "failed" if entry.state.is_terminal else "will be tried again"
+            self._logger.warning(
+                "%s%s %s: %s%s; look into %s",
+                chore.id,
+                f" (attempt {finished.attempt})" if finished.attempt > 1 else "",
+                what,
+                finished.reason.value,
+                f": {finished.detail}" if finished.detail else "",
+                self.workflow.run.chore_dir(chore.id),
+            )
+        if entry.state.is_terminal:
+            for observer in self._observers:
+                observer.ended(entry)
+
     def submit_ready(self) -> int:
         """Start every ready chore that fits now; return how many were started."""
-        return self._handle(StartsConsidered())
+        if self._outbox.is_degraded:
+            return 0
+        return self._handle(StartsConsidered(self.time_left(self._clock.monotonic())))
 
     def add_chore(self, spec: ChoreSpec) -> OutputReference[object]:
         """Add a chore to the live graph and return a reference to its result.
@@ -375,27 +546,13 @@ class Engine:
 
     def _handle(self, *events: Event) -> int:
         """Hand facts to the state, journal what it decided, then carry it out."""
-        orders: list[Submit | Cancel] = []
-        journal, asked = self._journal, self._asked
+        outbox, asked = self._outbox, self._asked
         for event in events:
             for instruction in self.state.handle(event):
-                if not isinstance(instruction, Record):
-                    orders.append(instruction)
-                    continue
-                journal.append(instruction)
-                if asked and instruction.chore_id in asked:
+                outbox.add(instruction)
+                if asked and isinstance(instruction, Record) and instruction.chore_id in asked:
                     self._answer(instruction.chore_id)
-        if not orders:
-            return 0
-        journal.flush()
-        num_submitted = 0
-        for order in orders:
-            if isinstance(order, Submit):
-                self._submit(order)
-                num_submitted += 1
-            else:
-                self._executor.cancel(order.chore_id, order.attempt)
-        return num_submitted
+        return outbox.send()
 
     def _answer(self, chore_id: str | None) -> None:
         """Answer who waits for a chore, if it has ended."""
@@ -407,25 +564,16 @@ class Engine:
         for answer in self._asked.pop(chore_id):
             answer.set_result(results)
 
-    def _submit(self, order: Submit) -> None:
-        chore: Chore = order.chore
-        try:
-            request = self._preparer.prepare(order)
-        except (OSError, FormatError) as error:
-            detail = str(error)
-            self._inbox.put(JobEnded(chore.id, order.attempt, None, Reason.IO_ERROR, detail))
-            self._inbox.put(ResourcesFreed(chore.id, order.attempt))
-            return
-        self._executor.submit(request)
-
     def _publish(self, *, force: bool = False) -> None:
         """Publish the status; a projection that cannot be written must not end the run."""
-        run_state = self._run_state
-        if run_state is RunState.RUNNING and self.state.phase is Phase.PAUSED:
+        run_state, detail = self._run_state, self._detail
+        if not run_state.is_terminal and self._outbox.is_degraded:
+            run_state, detail = RunState.DEGRADED, self._outbox.problem
+        elif run_state is RunState.RUNNING and self.state.phase is Phase.PAUSED:
             run_state = RunState.PAUSED
         try:
             self._recorder.publish(
-                self.state, run_state, self._journal.sequence, detail=self._detail, force=force
+                self.state, run_state, self._journal.sequence, detail=detail, force=force
             )
         except OSError as error:
             if not self._has_told_of_status:
@@ -433,27 +581,3 @@ class Engine:
             self._has_told_of_status = True
         else:
             self._has_told_of_status = False
-
-    def _watch_for_a_standstill(self, is_busy: bool) -> None:
-        """Give up where nothing can happen any more: a run never hangs without a word."""
-        state = self.state
-        is_waiting = (
-            state.num_live > len(self._unsettled)
-            or state.phase is not Phase.STARTING
-            or (not state.num_live and state.ledger.free_cores < state.allocation.num_cores)
-        )
-        now = self._clock.monotonic()
-        if is_busy or is_waiting or state.is_finished:
-            self._idle_since = None
-        elif self._idle_since is None:
-            self._idle_since = now
-        elif now - self._idle_since > MAX_IDLE_SECONDS:
-            raise RunFailedError(str(self.workflow.run.root), self._describe_standstill())
-
-    def _describe_standstill(self) -> str:
-        if self._unsettled:
-            chore_id, _ = next(iter(self._unsettled))
-            return f"the processing strategy was told that {chore_id} ended, and does not settle it"
-        waiting = next(entry for entry in self.state if not entry.state.is_terminal)
-        story = self.state.story(waiting.chore.id)
-        return f"nothing runs and nothing can be started: {story.chore_id} {story.because}"

@@ -9,7 +9,9 @@ engine in groups, at most about a second apart, and bounds what the loss of a no
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +19,8 @@ from matensemble.records import encode_journal_record, journal_stamp
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.scheduler.instructions import Record
 from matensemble.workdir import FILE_MODE
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 
 
 class Journal(Protocol):
@@ -71,8 +75,38 @@ class FileJournal:
         self._is_dirty = False
         self._lines: list[bytes] = []
         self._stamp = ""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, FILE_MODE)
+        self._path = path
+        self._descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        self._inode = os.fstat(self._descriptor).st_ino
+
+    @classmethod
+    def begin(cls, path: Path, epoch: int, first: Record, clock: Clock) -> FileJournal:
+        """Return a new journal that holds its first record, on the disk, from the moment it is.
+
+        Whoever reads it finds out from that record what came before.
+
+        Raises
+        ------
+        FileExistsError
+            If there is one.
+        OSError
+            If it cannot be written.
+        """
+        if path.exists():
+            raise FileExistsError(f"{path} exists")
+        draft = path.with_suffix(f".{os.urandom(4).hex()}.draft")
+        journal = cls(draft, epoch, clock)
+        try:
+            journal.append(first)
+            journal.sync()
+            draft.rename(path)
+        except BaseException:
+            with suppress(OSError):
+                os.close(journal._descriptor)
+                draft.unlink()
+            raise
+        journal._path = path
+        return journal
 
     def append(self, record: Record) -> None:
         """Take a record; it is on its way to the file at the next `flush`."""
@@ -105,11 +139,30 @@ class FileJournal:
         rest = b"".join(self._lines)
         try:
             while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+                rest = rest[self._write(rest) :]
                 self._is_dirty = True
         finally:
             # Kept, not lost, where the write failed: what follows must not leave a gap.
             self._lines = [rest] if rest else []
+
+    def _write(self, data: bytes) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except OSError as error:
+            if error.errno != errno.ESTALE or not self._reopen():
+                raise
+            return os.write(self._descriptor, data)
+
+    def _reopen(self) -> bool:
+        """Open the file anew where its server has forgotten it; never that of another driver."""
+        with suppress(OSError):
+            descriptor = os.open(self._path, _FLAGS)
+            if os.fstat(descriptor).st_ino == self._inode:
+                os.dup2(descriptor, self._descriptor, inheritable=False)
+                os.close(descriptor)
+                return True
+            os.close(descriptor)
+        return False
 
     def sync(self) -> None:
         """Bring what was written to the disk, if anything was since the last time."""

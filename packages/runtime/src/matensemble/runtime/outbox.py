@@ -1,15 +1,14 @@
 """From what the state decided to what happens: the journal first, then the executor.
 
 Owns that order, and what a disk that cannot be written means for it: nothing is started, what runs
-goes on, nothing fails for it, and the write is tried again until it succeeds. Used by the engine, on
-the thread that owns the state.
+goes on, nothing fails for it, and the write is tried again until it succeeds. Used by the engine,
+on the thread that owns the state.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -180,7 +179,7 @@ class Outbox:
             wire.write_atomic(path, b"\0" * PROBE_BYTES)
         finally:
             with suppress(OSError):
-                os.unlink(path)
+                path.unlink()
 
     # --- orders -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ is handled, so that a gather cannot slip through between parent and child.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
@@ -46,14 +46,26 @@ class Spawner:
         The saved run: registered callables, strategies, next number.
     state
         What is known; read only.
+    parents
+        Chores that have asked already, under an earlier driver: none asks twice, not even where its
+        result is made again.
+    num_added
+        How many chores joined under earlier drivers.
     """
 
-    def __init__(self, workflow: Workflow, state: SchedulerState) -> None:
+    def __init__(
+        self,
+        workflow: Workflow,
+        state: SchedulerState,
+        parents: Iterable[str] = (),
+        num_added: int = 0,
+    ) -> None:
         self._run = workflow.run
         self._state = state
         self._callables = workflow.manifest.callables
         self._by_value = tuple(map(str.encode, workflow.manifest.by_value))
-        self._next_number = workflow.manifest.next_number
+        self._next_number = workflow.manifest.next_number + num_added
+        self._parents = set(parents)
         self._strategies: dict[str, list[StrategyEntry]] = {}
         for strategy in workflow.manifest.strategies:
             for group in strategy.triggers:
@@ -68,10 +80,14 @@ class Spawner:
             If what a strategy chore asked for cannot be read.
         """
         additions: list[Addition] = []
+        if chore.id in self._parents:
+            return additions
         if chore.is_strategy:
             additions += self._read_specs(chore)
         for strategy in self._strategies.get(chore.name, ()):
             additions.append(ChoreAdded(self._strategy_chore(strategy, chore), parent=chore.id))
+        if additions:
+            self._parents.add(chore.id)
         return additions
 
     def admit(self, spec: ChoreSpec) -> Addition:

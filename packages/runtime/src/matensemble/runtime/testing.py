@@ -82,6 +82,8 @@ class FakeExecutor:
 
     Attributes
     ----------
+    sees_files_late
+        Whether results may appear some time after the end of an attempt; False unless set.
     running
         Requests of the attempts that were submitted and have not ended, oldest first, by chore id.
     num_submitted
@@ -110,6 +112,7 @@ class FakeExecutor:
         self.allocation = allocation
         self.name = name
         self.look_ahead = look_ahead
+        self.sees_files_late = False
         self.running: dict[str, LaunchRequest] = {}
         self.num_submitted = 0
         self.cancelled: list[tuple[str, int]] = []

@@ -96,6 +96,10 @@ class Executor(Protocol):
     def look_ahead(self) -> int:
         """How many chores beyond what fits may queue at the executor, to hide its latency."""
 
+    @property
+    def sees_files_late(self) -> bool:
+        """Whether what a chore wrote on another host may be seen here some time after its end."""
+
     def open(self, post: Post, orphans: Sequence[Orphan] = ()) -> Allocation:
         """Connect, and return the nodes that chores may use.
 

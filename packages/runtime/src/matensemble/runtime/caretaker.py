@@ -1,0 +1,83 @@
+"""What is done about a chore besides running it: its limits, its files, its place in the cache.
+
+Owns who is told when; the work is that of `watchdog` and `housekeeping`. What takes time at the end
+of a chore happens on a thread of its own, in the order of the ends, so that a slow disk delays no
+start. Called by the engine, on the thread that owns the state.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from matensemble.chore import Chore
+from matensemble.model import ChoreState
+from matensemble.runtime.housekeeping import tidy
+from matensemble.runtime.scheduler.entry import Entry
+from matensemble.runtime.watchdog import Watchdog, find_large_output
+from matensemble.workdir import RunDir
+
+Store = Callable[[Chore], None]
+"""Puts the result of a chore that completed into a cache; raises nothing."""
+
+
+class Caretaker:
+    """Is told of the lives of chores by the engine.
+
+    Parameters
+    ----------
+    run
+        The run directory.
+    watchdog
+        Watches what runs.
+    keep
+        As `RunOptions.keep`.
+    logger
+        Is warned of outputs that are very large.
+    store
+        Called with each chore that completed; None where there is no cache.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        watchdog: Watchdog,
+        *,
+        keep: str,
+        logger: logging.Logger,
+        store: Store | None = None,
+    ) -> None:
+        self._run = run
+        self._watchdog = watchdog
+        self._keep = keep
+        self._logger = logger
+        self._store = store
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="matensemble-caretaker")
+
+    def started(self, chore: Chore, attempt: int) -> None:
+        """Watch an attempt whose processes run."""
+        self._watchdog.started(chore, attempt)
+
+    def attempt_ended(self, chore: Chore, attempt: int) -> None:
+        """Watch an attempt no longer."""
+        self._watchdog.ended(chore.id, attempt)
+
+    def ended(self, entry: Entry) -> None:
+        """Do what remains to be done for a chore that has ended for good."""
+        if entry.attempt:
+            self._pool.submit(self._clear_up, entry.chore, entry.state)
+
+    def close(self) -> None:
+        """Wait until all of it is done; may be called twice."""
+        self._pool.shutdown(wait=True)
+
+    def _clear_up(self, chore: Chore, state: ChoreState) -> None:
+        try:
+            if (warning := find_large_output(self._run, chore.id)) is not None:
+                self._logger.warning("%s", warning)
+            if self._store is not None and state is ChoreState.COMPLETED:
+                self._store(chore)
+            tidy(self._run, chore, state, self._keep)
+        except Exception:  # nobody looks at the future
+            self._logger.exception("clearing up behind %s failed", chore.id)

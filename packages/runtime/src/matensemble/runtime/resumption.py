@@ -1,0 +1,228 @@
+"""What an earlier driver of a run left behind: its journal, its results, its attempts.
+
+Owns what of it counts. Called by the manager when a run is resumed, after the run was claimed and
+before the executor is opened; changes nothing but the name of the journal that ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import NamedTuple
+
+from matensemble import wire, workdir
+from matensemble.chore import Chore
+from matensemble.errors import FormatError, ResultCorruptError, ResultMissingError
+from matensemble.model import ChoreState, ChoreType, Resources
+from matensemble.records import JournalRecord, RecordKind, journal_chain, scan_journal
+from matensemble.replay import Replay, Standing
+from matensemble.runtime.executors.base import Orphan
+from matensemble.runtime.scheduler.events import ChoreRestored
+from matensemble.runtime.scheduler.instructions import Record
+from matensemble.runtime.settlement import find_damage
+from matensemble.runtime.spawner import STRATEGY
+from matensemble.workdir import RunDir
+from matensemble.workflow import Workflow
+
+NUM_LOOKERS = 16
+"""Threads that look at results: on a network file system each look is a wait, and little work."""
+
+
+class Accepted(NamedTuple):
+    """The journal of the driver before, as far as it counts."""
+
+    epoch: int
+    length: int
+    """Bytes."""
+
+
+class Legacy:
+    """What an earlier driver left; everything in it is as the journal tells it.
+
+    Parameters
+    ----------
+    workflow
+        The run.
+    replay
+        Its records, folded.
+    accepted
+        What counts of the last journal; None where there was none.
+
+    Attributes
+    ----------
+    chores
+        All chores, those that joined while it ran last.
+    """
+
+    def __init__(
+        self, workflow: Workflow, replay: Replay, accepted: Accepted | None = None
+    ) -> None:
+        self.replay = replay
+        self.accepted = accepted
+        self.chores = [*workflow.chores(), *(added.chore for added in replay.added)]
+        self._run = workflow.run
+
+    @property
+    def parents(self) -> set[str]:
+        """Chores that have asked for further ones."""
+        return {added.parent for added in self.replay.added if added.parent != STRATEGY}
+
+    def restored(self) -> Iterator[ChoreRestored]:
+        """Yield each chore with where it stood."""
+        for chore in self.chores:
+            yield ChoreRestored(chore, self.replay.standing(chore.id))
+
+    def orphans(self) -> list[Orphan]:
+        """Return the attempts of which the journal does not tell the end."""
+        return [
+            self._orphan(chore, standing)
+            for chore in self.chores
+            if (standing := self.replay.standing(chore.id)).is_live
+        ]
+
+    def _orphan(self, chore: Chore, standing: Standing) -> Orphan:
+        asked = standing.resources
+        resources = chore.resources if asked is None else Resources.from_json(asked)
+        return Orphan(
+            chore.id,
+            standing.attempt,
+            standing.jobid,
+            standing.host,
+            resources,
+            self._run.root,
+        )
+
+    def amend(self, record: Record, epoch: int) -> None:
+        """Take a record that this driver adds to the story before it begins."""
+        self.replay.apply(
+            JournalRecord(
+                0,
+                epoch,
+                0.0,
+                0.0,
+                record.kind,
+                record.chore_id,
+                record.attempt,
+                record.fields or {},
+            )
+        )
+
+    # --- do the results still hold? -----------------------------------------------------------
+
+    def find_revoked(self, logger: logging.Logger) -> list[Record]:
+        """Return a record for each chore that completed and whose result is gone or damaged."""
+        completed = [
+            (chore, standing.attempt)
+            for chore in self.chores
+            if (standing := self.replay.standing(chore.id)).state is ChoreState.COMPLETED
+        ]
+        with ThreadPoolExecutor(NUM_LOOKERS, thread_name_prefix="matensemble-look") as pool:
+            problems = pool.map(self._find_damage, completed, chunksize=256)
+            records = []
+            for (chore, attempt), problem in zip(completed, problems, strict=True):
+                if problem is not None:
+                    logger.warning("%s runs again: %s", chore.id, problem)
+                    fields = {"d": problem}
+                    records.append(Record(RecordKind.REVOKED, chore.id, attempt, fields))
+        return records
+
+    def _find_damage(self, completed: tuple[Chore, int]) -> str | None:
+        try:
+            return find_damage(self._run, *completed)
+        except OSError:  # nothing need be wrong; whoever loads it will tell
+            return None
+
+    def find_committed(self, logger: logging.Logger) -> list[Record]:
+        """Return a record for each intact result of which the journal does not know.
+
+        Only of use where lines of the journal are damaged: the footers then tell what they told.
+        """
+        records = []
+        for chore in self.chores:
+            standing = self.replay.standing(chore.id)
+            if standing.state.is_terminal or chore.kind is not ChoreType.PYTHON:
+                continue
+            try:
+                path = self._run.chore_file(chore.id, workdir.RESULT)
+                attempt = wire.check_result(path, chore.id)
+            except (ResultMissingError, ResultCorruptError, OSError):
+                continue
+            logger.warning("%s completed by the evidence of its result", chore.id)
+            records.append(Record(RecordKind.COMPLETED, chore.id, attempt))
+        return records
+
+
+def was_started(run: RunDir) -> bool:
+    """Return whether a driver has begun a journal of this run."""
+    try:
+        journal_chain(run)
+    except FileNotFoundError:
+        return False
+    except FormatError:  # damaged: somebody wrote it
+        return True
+    return True
+
+
+def take_over_journal(run: RunDir, *, skip_damaged: bool = False) -> tuple[Replay, Accepted | None]:
+    """Move the last journal out of the way, and fold what counts of all of them.
+
+    Parameters
+    ----------
+    run
+        A run that this process has claimed.
+    skip_damaged
+        Whether to go on behind damaged lines.
+
+    Raises
+    ------
+    FormatError
+        If a journal is damaged where that cannot be a torn end.
+    """
+    if run.journal_path.exists():
+        epoch = _epoch_of(run)
+        if epoch is not None:
+            run.journal_path.rename(run.journal_of(epoch))
+        else:
+            run.journal_path.unlink()  # its driver did not come to write a whole record
+    try:
+        journals = journal_chain(run)
+    except FileNotFoundError:
+        return Replay(), None
+    *earlier, (last, _) = journals
+    replay = Replay.of(
+        record
+        for path, length in earlier
+        for _, record in scan_journal(path, length=length, skip_damaged=skip_damaged)
+        if record is not None
+    )
+    length = 0
+    begun: dict[str, int] = {}
+    completed: set[str] = set()
+    for end, record in scan_journal(last, skip_damaged=skip_damaged):
+        if record is None:
+            continue
+        if record.kind == RecordKind.COMPLETED and record.chore_id is not None:
+            completed.add(record.chore_id)
+            begun.pop(record.chore_id, None)
+        elif record.kind == RecordKind.CHORE_ADDED:
+            parent = str(record.fields.get("parent"))
+            if parent != STRATEGY and parent not in completed:
+                begun.setdefault(parent, length)
+        length = end
+    # What a strategy chore asked for counts with its completion: a driver that was killed between
+    # the two had carried out nothing of it, and the chore will ask again.
+    length = min(chain([length], begun.values()))
+    for end, record in scan_journal(last, length=length, skip_damaged=skip_damaged):
+        if record is not None and end <= length:
+            replay.apply(record)
+    return replay, Accepted(int(last.stem.rpartition("-")[2]), length)
+
+
+def _epoch_of(run: RunDir) -> int | None:
+    """Return the epoch of the present journal, None where it holds no whole record."""
+    for _, record in scan_journal(run.journal_path, skip_damaged=True):
+        if record is not None:
+            return record.epoch
+    return None
