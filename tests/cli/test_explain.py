@@ -360,6 +360,15 @@ def test_a_record_of_nonsense_is_named(saved: RunDir, journal: Any) -> None:
         Chronicle.of(RELAX, read_records(saved))
 
 
+def test_why_an_earlier_result_was_not_reused(
+    saved: RunDir, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert explain(saved, FIT, now).not_reused == ""
+    because = "the code of `fit` changed"
+    monkeypatch.setattr("matensemble.explanation.why_not_reused", lambda run, chore_id: because)
+    assert f"  no earlier result was reused: {because}" in text(saved, FIT, now).splitlines()
+
+
 # --- finding and reading ----------------------------------------------------------------------
 
 

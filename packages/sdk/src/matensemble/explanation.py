@@ -23,6 +23,7 @@ from matensemble.policy import NEVER_RETRIED, OnFailure
 from matensemble.records import JournalRecord, about, read_records
 from matensemble.replay import UNTOUCHED, Replay
 from matensemble.results import read_error_record
+from matensemble.reuse import why_not_reused
 from matensemble.runs import look_at
 from matensemble.status import RunStatus
 from matensemble.terminal import describe_seconds, plural
@@ -86,6 +87,9 @@ class Explanation:
     """All that were begun."""
     remarks: tuple[str, ...]
     """What befell it besides, oldest first."""
+    not_reused: str
+    """Why it runs although results of an earlier run were to be reused; empty where it was reused,
+    or nobody asked for that."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values, for programs."""
@@ -187,6 +191,7 @@ class _Explainer:
             failure=failure,
             attempts=tuple(self._with_directories()),
             remarks=tuple(self._chronicle.remarks),
+            not_reused=why_not_reused(self._run, chore.id) or "",
         )
 
     # --- pending ------------------------------------------------------------------------------

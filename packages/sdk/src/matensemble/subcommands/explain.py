@@ -63,6 +63,8 @@ def describe(explanation: Explanation, run: RunDir) -> Iterator[str]:
     chore_id = clean_line(explanation.chore_id)
     yield f"{chore_id} {click.style(WORDS[state], fg=COLOURS.get(state, 'yellow'), bold=True)}"
     yield from (INDENT + clean_line(text) for text in explanation.because)
+    if explanation.not_reused:
+        yield f"{INDENT}no earlier result was reused: {clean_line(explanation.not_reused)}"
     if len(explanation.chain) > 2:
         yield INDENT + clean_line(" ← ".join(explanation.chain))
     if explanation.attempts:
