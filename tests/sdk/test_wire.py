@@ -3,6 +3,8 @@
 import os
 import pickle
 import stat
+import struct
+from hashlib import sha256
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -13,10 +15,10 @@ from matensemble.errors import FormatError, ResultCorruptError, ResultMissingErr
 VALUE = {"lattice": 3.52, "energies": [1, 2, 3]}
 
 
-@pytest.fixture
-def result(tmp_path):
+@pytest.fixture(params=["c", None], ids=["of one chore", "of any"])
+def result(tmp_path, request):
     path = tmp_path / "result.pickle"
-    wire.write_result(path, wire.dumps(VALUE), 3)
+    wire.write_result(path, wire.dumps(VALUE), 3, chore_id=request.param)
     return path
 
 
@@ -24,6 +26,15 @@ def test_result_round_trip_and_attempt(result):
     assert wire.load_result(result, "c") == VALUE
     assert wire.check_result(result, "c") == 3
     assert len(result.read_bytes()) == len(wire.dumps(VALUE)) + wire.FOOTER_SIZE
+
+
+def test_a_result_of_the_first_format_is_read(tmp_path):
+    payload = wire.dumps(VALUE)
+    footer = b"MatEnsR\n" + struct.pack(">HIQ", 1, 2, len(payload)) + sha256(payload).digest()
+    path = tmp_path / "result.pickle"
+    wire.write_atomic(path, payload, footer)
+    assert wire.load_result(path, "c") == VALUE
+    assert wire.check_result(path, "c") == 2
 
 
 def test_plain_pickle_load_ignores_the_footer(result):
@@ -42,19 +53,72 @@ def test_truncation_at_every_byte_is_detected(result, tmp_path):
             wire.check_result(short, "c")
 
 
-def test_a_flipped_bit_anywhere_is_detected_or_only_changes_the_attempt(result, tmp_path):
-    content = result.read_bytes()
-    attempt = range(len(content) - wire.FOOTER_SIZE + 10, len(content) - wire.FOOTER_SIZE + 14)
-    damaged = tmp_path / "damaged.pickle"
+@pytest.mark.parametrize("bit", [1, 0x80, 0xFF])
+def test_a_flipped_bit_anywhere_is_detected(tmp_path, bit):
+    path = tmp_path / "result.pickle"
+    wire.write_result(path, wire.dumps(VALUE), 3, chore_id="c")
+    content = path.read_bytes()
     for position in range(len(content)):
         changed = bytearray(content)
-        changed[position] ^= 1
-        wire.write_atomic(damaged, bytes(changed))
-        if position in attempt:
-            assert wire.load_result(damaged, "c") == VALUE
-        else:
-            with pytest.raises(ResultCorruptError):
-                wire.read_result(damaged, "c")
+        changed[position] ^= bit
+        wire.write_atomic(path, bytes(changed))
+        with pytest.raises(ResultCorruptError):
+            wire.read_result(path, "c")
+
+
+def test_results_of_two_chores_that_were_swapped_are_detected(tmp_path):
+    for chore_id in ("c-1", "c-2"):
+        wire.write_result(tmp_path / chore_id, wire.dumps(VALUE), 1, chore_id=chore_id)
+    (tmp_path / "c-1").rename(tmp_path / "swap")
+    (tmp_path / "c-2").rename(tmp_path / "c-1")
+    (tmp_path / "swap").rename(tmp_path / "c-2")
+    for chore_id in ("c-1", "c-2"):
+        with pytest.raises(ResultCorruptError, match="the result of another chore"):
+            wire.read_result(tmp_path / chore_id, chore_id)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"\0" * 54, b"\0" * 4096, b"MatEnsR\n", pickle.dumps(VALUE)),
+        *(b"\x93NUMPY\x01\0" + b" " * 200, b"MatEnsR\n" + b"\xff" * 46),
+    ],
+)
+def test_a_foreign_file_is_no_result(tmp_path, content):
+    path = tmp_path / "result.pickle"
+    wire.write_atomic(path, content)
+    for look in (wire.check_result, wire.read_result):
+        with pytest.raises(ResultCorruptError):
+            look(path, "c")
+
+
+def test_a_footer_alone_does_not_make_a_result_of_other_bytes(result):
+    content = bytearray(result.read_bytes())
+    content[: -wire.FOOTER_SIZE] = bytes(len(content) - wire.FOOTER_SIZE)  # lost with its node
+    wire.write_atomic(result, bytes(content))
+    assert wire.check_result(result, "c") == 3, "its size is right"
+    with pytest.raises(ResultCorruptError, match="SHA-256"):
+        wire.read_result(result, "c")
+
+
+def test_a_durable_write_is_synced_before_and_after_it_gets_its_name(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def call(*args, name=name, real=real):
+            is_dir = name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode)
+            calls.append(f"{name} directory" if is_dir else name)
+            return real(*args)
+
+        monkeypatch.setattr(os, name, call)
+    wire.write_result(tmp_path / "r", b"x", 1, durable=True)
+    assert calls == ["fsync", "replace", "fsync directory"]
+    monkeypatch.chdir(tmp_path)
+    wire.write_atomic("r", b"x", durable=True)
+    assert len(calls) == 6
+    wire.write_atomic("r", b"x")
+    assert calls[6:] == ["replace"]
 
 
 def test_appended_bytes_are_detected(result):

@@ -203,3 +203,17 @@ def test_the_result_is_committed_last(campaign):
     campaign.add(refine, chore_id=STRATEGY, record={"strategy": True})
     outcome = campaign.run(STRATEGY)
     assert (outcome.error["reason"], outcome.has_result) == ("io_error", False)
+
+
+def test_a_later_attempt_leaves_the_arguments_of_the_earlier_ones_alone(campaign):
+    def refine():
+        return ChoreSpec((1,), None, "energy")
+
+    _, (first,) = spawn(campaign, refine)
+    campaign.add(refine, chore_id=STRATEGY, record={"strategy": True, "attempt": 2})
+    campaign.run(STRATEGY)
+    directory = campaign.dir.chore_dir(STRATEGY)
+    (second,) = map(json.loads, (directory / "spawned.jsonl").read_text().splitlines())
+    assert Chore.from_header(first).arguments.file == f"out/{STRATEGY}/spawned.args"
+    assert Chore.from_header(second).arguments.file == f"out/{STRATEGY}/spawned-2.args"
+    assert bytes_at(campaign, first["arguments"]) == bytes_at(campaign, second["arguments"])
