@@ -17,7 +17,7 @@ from contract import ExecutorContract, Session, make_fifo, read_line
 from matensemble.errors import ExecutorUnavailableError
 from matensemble.model import Reason
 from matensemble.protocols import RunOptions
-from matensemble.runtime.executors import flux
+from matensemble.runtime.executors import flux, flux_driver
 from matensemble.runtime.executors.base import ExecutorLost, JobEnded
 from matensemble.runtime.executors.flux_executor import FluxExecutor
 from matensemble.runtime.scheduler.events import ChorePlaced, ResourcesFreed
@@ -267,7 +267,10 @@ def test_nothing_stays_open(open_session: OpenSession, start_flux: StartFlux) ->
 # --- obstacles --------------------------------------------------------------------------------
 
 
-def test_lost_broker(open_session: OpenSession, tmp_path: Path) -> None:
+def test_lost_broker(
+    open_session: OpenSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flux_driver, "RECONNECT_SECONDS", 0.0)
     session = open_session(("--test-size=1", "-Slog-stderr-level=0"))
     fifo = make_fifo(tmp_path)
     session.submit("sh", "-c", f"flux getattr broker.pid > '{fifo}'; exec sleep 600")

@@ -240,16 +240,17 @@ class Driver:
             is_closing = self._mailbox.closing.wait(delay)
             try:
                 handle = connect(uri)
-                if identify(handle) != self._identity:
-                    raise ExecutorUnavailableError(
-                        "flux", "another instance answers now", "Resume the run"
-                    )
-                self._connection = Connection(handle)
-                return
+                identity = identify(handle)
+                break
             except (ExecutorUnavailableError, OSError):
                 delay = min(2 * delay, LONGEST_DELAY_SECONDS)
                 if is_closing or time.monotonic() + delay > self._lost_at + RECONNECT_SECONDS:
                     raise
+        if identity != self._identity:
+            raise ExecutorUnavailableError(
+                "flux", "another instance is at its address now", "Resume the run"
+            )
+        self._connection = Connection(handle)
 
     # --- orders ---------------------------------------------------------------------------------
 
