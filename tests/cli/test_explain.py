@@ -309,20 +309,21 @@ def test_a_failure_without_retries_or_after_all_of_them(
 
 
 def test_why_it_ran_again_and_who_asked(failed: RunDir, journal: Any, now: datetime) -> None:
-    def audit(verb: str) -> None:
+    def audit(verb: str, **args: Any) -> None:
         fields = {
             "id": verb,
             "verb": verb,
             "by": {"user": "ana", "host": "login1"},
-            "args": {},
+            "args": args,
             "answer": {"done": True, "text": ""},
         }
         journal.write(Kind.CONTROL, fields=fields)
 
+    audit("retry", failed=True)
     journal.write(Kind.RETRIED, RELAX, attempt=3)
-    audit("retry")
+    audit("cancel", chores=[FIT])  # of another one
+    audit("prioritise", chores=[RELAX])
     journal.write(Kind.CHANGED, RELAX, {"nice": -5}, attempt=3)
-    audit("prioritise")
     journal.write(Kind.SUBMIT_INTENT, RELAX, attempt=4)
     resources = {"cores_per_task": 4, "duration": 7200.0}
     journal.write(Kind.CHANGED, RELAX, {"resources": resources}, attempt=4)
@@ -339,6 +340,12 @@ def test_why_it_ran_again_and_who_asked(failed: RunDir, journal: Any, now: datet
         "was not run: its result was taken over from /old/run",
     )
     assert [attempt.outcome for attempt in found.attempts][2:] == ["failed", "completed"]
+    audit("cancel", groups=["relax"])
+    journal.write(Kind.SUBMIT_INTENT, RELAX, attempt=5)
+    journal.write(Kind.CANCELLED, RELAX, {"r": "cancelled"}, attempt=5)
+    found = explain(failed, RELAX, now)
+    assert found.state == "cancelled"
+    assert found.remarks[-1] == "was cancelled (asked for by ana on login1)"
 
 
 def test_an_attempt_that_outlived_its_driver_is_timed_by_the_wall(
@@ -348,7 +355,7 @@ def test_an_attempt_that_outlived_its_driver_is_timed_by_the_wall(
     journal.write(Kind.STARTED, RELAX, at=10)
     successor = journal.replace()
     successor.write(Kind.COMPLETED, RELAX, at=130)
-    chronicle = Chronicle.of(RELAX, read_records(saved, wanted=about(RELAX)))
+    chronicle = Chronicle.of(RELAX, "relax", read_records(saved, wanted=about(RELAX)))
     (attempt,) = chronicle.attempts
     assert (attempt.outcome, attempt.seconds) == ("completed", 120.0)
 
@@ -357,7 +364,7 @@ def test_a_record_of_nonsense_is_named(saved: RunDir, journal: Any) -> None:
     journal.write(Kind.SUBMIT_INTENT, RELAX)
     journal.write(Kind.SUBMITTED, RELAX, {})
     with pytest.raises(FormatError, match="record 3 of epoch 1 is no submitted"):
-        Chronicle.of(RELAX, read_records(saved))
+        Chronicle.of(RELAX, "relax", read_records(saved))
 
 
 def test_why_an_earlier_result_was_not_reused(

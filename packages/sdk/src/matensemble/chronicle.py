@@ -54,14 +54,13 @@ class Wait(NamedTuple):
     """How long the wait is in all."""
 
 
-class Request(NamedTuple):
-    """Somebody asked the driver for something."""
+class Hold(NamedTuple):
+    """Somebody paused the run."""
 
-    verb: str
     who: str
     """User and host."""
     at: float
-    """When it was answered, seconds since the Unix epoch."""
+    """When, seconds since the Unix epoch."""
 
 
 class Chronicle:
@@ -79,19 +78,20 @@ class Chronicle:
         The pause that holds the run; None where it is not paused on request.
     """
 
-    def __init__(self, chore_id: str) -> None:
+    def __init__(self, chore_id: str, group: str) -> None:
         self.chore_id = chore_id
+        self.group = group
         self.attempts: list[Attempt] = []
         self.remarks: list[str] = []
         self.wait: Wait | None = None
-        self.hold: Request | None = None
+        self.hold: Hold | None = None
         self._began: tuple[int, float, float] | None = None  # epoch and two times of the start
-        self._unasked: dict[str, int] = {}  # verb → remark that the next request explains
+        self._asked: dict[str, str] = {}  # verb → who asked for it last
 
     @classmethod
-    def of(cls, chore_id: str, records: Iterable[JournalRecord]) -> Chronicle:
+    def of(cls, chore_id: str, group: str, records: Iterable[JournalRecord]) -> Chronicle:
         """Return the story that some records tell; raises FormatError where one makes no sense."""
-        chronicle = cls(chore_id)
+        chronicle = cls(chore_id, group)
         for record in records:
             try:
                 if record.chore_id == chore_id:
@@ -121,8 +121,8 @@ class Chronicle:
             self._change(outcome="running", host=host, started_at=record.wall)
         elif kind in (RecordKind.COMPLETED, RecordKind.FAILED, RecordKind.CANCELLED):
             self._close(record)
-            if kind == RecordKind.CANCELLED:
-                self._remark("cancelled", "cancel")
+            if kind == RecordKind.CANCELLED and "cancel" in self._asked:
+                self._remark("was cancelled", "cancel")
         elif kind == RecordKind.REQUEUED:
             self._close(record)
             self._change(then=_why_again(fields))
@@ -150,20 +150,25 @@ class Chronicle:
             self._remark(text, "add-time")
 
     def _take_request(self, record: JournalRecord) -> None:
-        verb, by = str(record.fields["verb"]), record.fields.get("by", {})
+        verb, by, args = str(record.fields["verb"]), record.fields["by"], record.fields["args"]
+        if not record.fields["answer"]["done"]:
+            return
         who = f"{by.get('user', 'somebody')} on {by.get('host', 'some host')}"
-        index = self._unasked.pop(verb, None)
-        if index is not None:
-            self.remarks[index] += f" (asked for by {who})"
-        if record.fields["answer"]["done"]:
-            if verb == "pause":
-                self.hold = Request(verb, who, record.wall)
-            elif verb == "unpause":
-                self.hold = None
+        if verb == "pause":
+            self.hold = Hold(who, record.wall)
+        elif verb == "unpause":
+            self.hold = None
+        elif verb != "cancel" or (
+            # Its end comes later than the request; the records of others follow at once.
+            args.get("everything")
+            or self.chore_id in args.get("chores", ())
+            or self.group in args.get("groups", ())
+        ):
+            self._asked[verb] = who
 
     def _remark(self, text: str, verb: str = "") -> None:
-        self._unasked = {verb: len(self.remarks)} if verb else {}
-        self.remarks.append(text)
+        who = self._asked.pop(verb, None)
+        self.remarks.append(text if who is None else f"{text} (asked for by {who})")
 
     def _change(self, **changes: Any) -> None:
         if self.attempts:

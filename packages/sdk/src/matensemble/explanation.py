@@ -129,7 +129,7 @@ class _Explainer:
         records: list[JournalRecord] = []
         with suppress(FileNotFoundError):  # not started
             records = list(read_records(run, wanted=about(chore_id)))
-        self._chronicle = Chronicle.of(chore_id, records)
+        self._chronicle = Chronicle.of(chore_id, self._chore.name, records)
         self._replay = Replay.of(records)
         self._standing = self._replay.standing(chore_id)
         look = look_at(run)
