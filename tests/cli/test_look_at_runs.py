@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,8 +19,10 @@ from click.testing import CliRunner, Result
 from matensemble import report
 from matensemble.cli import main
 from matensemble.model import RunState
+from matensemble.owner import Owner
 from matensemble.runs import find_run, list_runs, why_lost
 from matensemble.status import Counts, RootFailure, RunStatus
+from matensemble.subcommands.status import WATCH_INTERVAL_SECONDS
 from matensemble.workdir import RunDir
 
 MakeStatus = Callable[..., RunStatus]
@@ -183,7 +186,89 @@ def test_a_lost_driver_is_shown(
     write_status(saved, make_status())  # of long ago
     answer = call("status", saved.root, "--watch")  # ends, too
     assert "the driver seems lost: no sign of life" in answer.stdout
+    assert answer.stdout.endswith(f"\nTo go on with it: matensemble resume {saved.root}\n")
     assert "  lost " in call("list", saved.root.parent).stdout
+
+
+# --- going on ---------------------------------------------------------------------------------
+
+
+def write_owner(run: RunDir, epoch: int, **fields: Any) -> None:
+    owner = replace(Owner.of_this_process(epoch, "2026-03-01T12:00:00+00:00"), **fields)
+    run.owner_path.write_text(json.dumps(owner.to_json()))
+
+
+@pytest.mark.parametrize(
+    ("state", "is_offered"),
+    [(RunState.INTERRUPTED, True), (RunState.COMPLETED, False), (RunState.RUNNING, False)],
+)
+def test_how_to_go_on_is_shown_for_runs_that_stand_still(
+    saved: RunDir,
+    make_status: MakeStatus,
+    write_status: WriteStatus,
+    monkeypatch: pytest.MonkeyPatch,
+    state: RunState,
+    is_offered: bool,
+) -> None:
+    monkeypatch.setattr("matensemble.runs.SILENCE_SECONDS", float("inf"))
+    write_owner(saved, 1)
+    write_status(saved, make_status(state=state))
+    answer = call("status", saved.root)
+    assert (f"matensemble resume {saved.root}" in answer.stdout) == is_offered
+    assert "matensemble run " not in answer.stdout
+
+
+def test_who_took_a_run_over_is_named_until_it_publishes(
+    saved: RunDir,
+    make_status: MakeStatus,
+    write_status: WriteStatus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("matensemble.runs.SILENCE_SECONDS", float("inf"))
+    naps: list[float] = []
+    monkeypatch.setattr("time.sleep", naps.append)
+    monkeypatch.setattr("time.monotonic", lambda: sum(naps))
+    write_owner(saved, 2, host="node3\x1b[2J", pid=77)
+    write_status(saved, make_status(state=RunState.INTERRUPTED))
+    answer = call("status", saved.root)
+    assert "State    interrupted" in answer.stdout
+    assert "process 77 on node3 has taken it over, and has not published yet" in answer.stdout
+    assert "resume" not in answer.stdout
+    assert "\x1b" not in answer.stdout
+    assert "  starting " in call("list", saved.root.parent).stdout
+    saved.status_path.unlink()
+    assert "State    is being started by process 77 on node3\n" in call("status", saved.root).stdout
+    assert "  starting " in call("list", saved.root.parent).stdout
+
+
+def test_a_start_that_was_cut_short_can_be_resumed(saved: RunDir) -> None:
+    write_owner(saved, 1, pid=2**22 + 1)
+    answer = call("status", saved.root, "--watch")  # ends, too
+    assert f"its start was cut short: its process {2**22 + 1} on this host is gone" in answer.stdout
+    assert answer.stdout.endswith(f"\nTo go on with it: matensemble resume {saved.root}\n")
+
+
+def test_a_run_that_was_resumed_is_watched_although_its_last_status_is_an_end(
+    saved: RunDir,
+    make_status: MakeStatus,
+    write_status: WriteStatus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("matensemble.runs.SILENCE_SECONDS", float("inf"))
+    write_owner(saved, 2)
+    write_status(saved, make_status(state=RunState.INTERRUPTED))
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if seconds == WATCH_INTERVAL_SECONDS:
+            write_status(saved, make_status(state=RunState.COMPLETED, epoch=2))
+
+    monkeypatch.setattr("time.sleep", nap)
+    monkeypatch.setattr("time.monotonic", lambda: sum(naps))
+    answer = call("status", saved.root, "--watch")
+    assert answer.stdout.count("has taken it over") == 1
+    assert answer.stdout.count("State    completed") == 1
 
 
 # --- which run --------------------------------------------------------------------------------
