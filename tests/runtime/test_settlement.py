@@ -266,7 +266,8 @@ def test_the_errno_of_a_disk_is_handed_on_and_then_nothing_more_is_written(run, 
 
 
 def test_a_worker_that_could_not_even_write_why_is_an_io_error(run):
-    assert settle(run, python(), ended(74)).reason is Reason.IO_ERROR
+    finished = settle(run, python(), ended(74))
+    assert (finished.reason, finished.errno) == (Reason.IO_ERROR, errno.EIO)
     assert settle(run, program(), ended(74)).reason is Reason.NONZERO_EXIT
     write_error(run, reason="exception", type="SystemExit", message="74", attempt=1)
     assert settle(run, python(), ended(74)).reason is Reason.EXCEPTION

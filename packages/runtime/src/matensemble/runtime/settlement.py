@@ -193,7 +193,7 @@ def _why_it_failed(run: RunDir, chore: Chore, ended: JobEnded, graph: Graph | No
             return told
         if code == EXIT_DISK_TROUBLE and chore.kind is ChoreType.PYTHON:
             detail = "the disk did not take the reason of its failure; stderr may have it"
-            return _Verdict(Reason.IO_ERROR, detail)
+            return _Verdict(Reason.IO_ERROR, detail, errno=errno.EIO)
     return _Verdict(Reason.NONZERO_EXIT, ended.detail or _last_words(run, chore.id))
 
 
