@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,3 +140,45 @@ def test_a_margin_that_cannot_be(saved: RunDir, margin: str) -> None:
     answer = call(saved, "--site", "slurm", "--margin", margin)
     assert answer.exit_code == 2
     assert "margin=" in answer.stderr
+
+
+DEADLY = """
+import json, os, pathlib, signal, sys
+run = pathlib.Path(os.environ["MATENSEMBLE_RUN_DIR"])
+with open(run / "executions", "a") as stream:
+    stream.write(os.environ["MATENSEMBLE_CHORE_ID"] + "\\n")
+if sys.argv[1] == "0":
+    os.kill(json.loads((run / "owner.json").read_text())["pid"], signal.SIGKILL)
+"""
+"""What each chore does; the first one to come kills the driver that started it."""
+
+
+@pytest.mark.slow
+@pytest.mark.flux
+@pytest.mark.e2e
+def test_a_job_on_flux_outlives_its_driver(flux_library: None, tmp_path: Path) -> None:
+    """The very driver, killed by one of its chores: the job resumes, and runs no chore twice."""
+    pipe = Pipeline(tmp_path / "my 'runs'")
+    for number in range(6):
+        pipe.exec([sys.executable, "-c", DEADLY, str(number)], name="deadly")
+    run = RunDir(pipe.save())
+    script = tmp_path / "job.sh"
+    assert call(run, "--site", "flux", "-o", script, nodes=1, walltime="100s").exit_code == 0
+    commands = 'flux batch "$1" && flux queue drain && flux jobs -a -n -o "{status} {returncode}"'
+    done = subprocess.run(
+        ["flux", "start", "bash", "-c", commands, "bash", str(script)],
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    (said,) = [path.read_text() for path in run.root.glob("batch-*.out")]
+    assert "COMPLETED 0" in done.stdout, done.stderr + said
+    assert "the driver crashed (exit code 137); resuming, 1 of 3" in said
+    assert len(Pipeline.load(run.root).results()) == 6
+    executions = (run.root / "executions").read_text().split()
+    assert sorted(executions) == sorted(set(executions))
+    assert len(executions) == 6
