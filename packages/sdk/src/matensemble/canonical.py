@@ -414,6 +414,9 @@ class Walk:
         if self._is_named(value) or self._is_known(value):
             return
         self._update(token(b"class", value.__name__.encode()))
+        module = value.__module__
+        if module in sys.modules and not self._canon.travels_by_value(module):
+            self._update(self._canon.module(module))  # parts of it may be compiled
         self.write(type(value))
         self.write(value.__bases__)
         for name, entry in sorted(vars(value).items()):
@@ -482,22 +485,29 @@ class Walk:
         if not isinstance(value, _IMMUTABLE):
             self.has_reduced = True
         reduced = _reduction(value)
+        if isinstance(reduced, str):
+            self._write_global(value, reduced)
+            return
         self._update(b"object")
         self.write(type(value))
-        if isinstance(reduced, str):
-            module = whichmodule(value, reduced)
-            if not self._canon.name(type(value)) or self._canon.travels_by_value(module):
-                raise UnkeyableError(f"a {type(value).__name__} says nothing but its name")
-            self._update(self._canon.module(module))
-            self.write(reduced)
-            return
         function, arguments, state, items, pairs, setter = (tuple(reduced) + (None,) * 4)[:6]
         self.write(function)
         self.write(arguments)
-        self.write(state)
+        if is_immutable and type(state) is dict:
+            self._write_mapping(state)  # the object's own, and so immutable too
+        else:
+            self.write(state)
         self.write(None if items is None else tuple(items))
         self.write(None if pairs is None else tuple(pairs))
         self.write(setter)
+
+    def _write_global(self, value: Any, name: str) -> None:
+        """Write an object that pickles as its name; only of imported ones is its content known."""
+        module = whichmodule(value, name)
+        if self._canon.travels_by_value(module):
+            raise UnkeyableError(f"a {type(value).__name__} says nothing but its name")
+        self._update(token(b"global", name.encode()))
+        self._update(self._canon.module(module))
 
 
 def _reduction(value: Any) -> Any:
