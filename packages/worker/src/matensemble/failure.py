@@ -156,6 +156,8 @@ def _explain(reason: str, error: BaseException) -> str | None:
             f"what the function returned cannot be pickled: the problem is {error.culprit} "
             f"({error.cause}). Return plain data instead: numbers, text, lists, dicts, arrays"
         )
+    if reason == "dependency_failed" and isinstance(error, ChoreFailedError):
+        return error.detail
     if reason == "executable_not_found" and isinstance(error, OSError):
         return _describe_program(error)
     return None
