@@ -143,10 +143,11 @@ def describe(reason: str, error: BaseException) -> str:
 
 def _explain(reason: str, error: BaseException) -> str | None:
     """Return what to say instead of the message of an error, None where that says it all."""
-    if isinstance(error, SystemExit):
-        return f"the function called sys.exit({error.code!r}) and so returned no result"
-    if isinstance(error, KeyboardInterrupt):
-        return "the function was interrupted and so returned no result"
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        what = "was interrupted"
+        if isinstance(error, SystemExit):
+            what = f"called sys.exit({error.code!r})"
+        return f"the function {what} and so returned no result"
     if reason == "import_error":
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         what = f"the module {missing!r}" if missing else "what is named here"
