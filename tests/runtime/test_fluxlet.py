@@ -69,6 +69,7 @@ def test_jobspec_is_the_one_that_is_submitted(uri: str, tmp_path: Path) -> None:
         "run": str(run_dir.resolve()),
         "chore": fluxlet.chores[0].id,
         "attempt": 2,
+        "epoch": 0,
     }
     assert jobspec.attributes["system"]["constraints"] == {"and": [{"not": [{"ranks": ["0"]}]}]}
 

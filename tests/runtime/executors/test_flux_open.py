@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from matensemble.errors import ExecutorUnavailableError
-from matensemble.runtime.executors import flux_connection, flux_driver, flux_executor
+from matensemble.runtime.executors import flux_connection, flux_driver, flux_executor, flux_jobs
 from matensemble.runtime.executors.base import ExecutorEvent
 from matensemble.runtime.executors.flux import Instance
 from matensemble.runtime.executors.flux_executor import FluxExecutor
@@ -62,7 +62,7 @@ def released(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """What a hanging instance waits for; set at the end. Waiting as for jobs would take hours."""
     event = threading.Event()
     monkeypatch.setattr(flux_executor, "CLOSE_SECONDS", 10_000.0)
-    for module in (flux_connection, flux_driver):
+    for module in (flux_connection, flux_jobs):
         monkeypatch.setattr(module, "load_flux", lambda: SimpleNamespace(constants=Constants))
     monkeypatch.setattr(
         flux_driver, "survey", lambda *_: Instance(Allocation((Node("a", 1, 0),)), (0,), ())

@@ -237,6 +237,20 @@ def test_an_orphan_without_a_job_is_lost(other: dict[str, Any]) -> None:
     assert len(table.table) == 0
 
 
+@pytest.mark.parametrize(
+    ("run", "jobid", "is_found"),
+    [("/elsewhere/run", "7", True), ("/elsewhere/run", None, False), ("/run/other", "7", False)],
+)
+def test_a_run_under_another_path_needs_the_id(run: str, jobid: str | None, is_found: bool) -> None:
+    table = Table.with_orphan(jobid)
+    table.recall(past(7, *WHOLE[:3], run=run))
+    assert (table.events[0] == ChoreSubmitted(ID, 1, "7")) is is_found
+    assert (type(table.events[0]) is AttemptLost) is not is_found
+    assert table.strangers == []
+    added = table.recall(past(7, *WHOLE, run=run))
+    assert added == (ALL_EVENTS[3:] if is_found else [])
+
+
 def test_of_several_jobs_the_one_that_was_told_counts() -> None:
     table = Table.with_orphan("7")
     table.recall(past(9, "submit", "alloc", "start"), past(7, "submit"), past(5, *WHOLE))

@@ -19,7 +19,7 @@ from matensemble.chore import Chore
 from matensemble.errors import ResultCorruptError, ResultMissingError
 from matensemble.model import ChoreState, ChoreType, Reason
 from matensemble.runtime.executors.flux import connect, load_flux, survey
-from matensemble.runtime.executors.flux_driver import make_empty
+from matensemble.runtime.executors.flux_jobs import make_empty
 from matensemble.runtime.executors.jobspec import JobspecEncoder
 from matensemble.runtime.launch import Preparer
 from matensemble.runtime.scheduler.instructions import Submit

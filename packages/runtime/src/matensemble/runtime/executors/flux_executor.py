@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from matensemble.errors import ExecutorUnavailableError
 from matensemble.protocols import RunOptions
 from matensemble.runtime.executors.base import ExecutorEvent, Orphan, Post
-from matensemble.runtime.executors.flux_driver import CLOSE_SECONDS, Driver, Opened
+from matensemble.runtime.executors.flux_driver import CLOSE_SECONDS, Driver, Opened, Order
 from matensemble.runtime.executors.mailbox import Mailbox
 from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.scheduler.resources import Allocation
@@ -72,7 +72,7 @@ class FluxExecutor:
         }
         self._num_cores = 0
         self._thread: threading.Thread | None = None
-        self._mailbox: Mailbox[Callable[[Driver], None]] | None = None
+        self._mailbox: Mailbox[Order] | None = None
         self._expiration: float | None = None
 
     @classmethod
@@ -103,11 +103,16 @@ class FluxExecutor:
         """
         return min(max(16, 2 * self._num_cores), 256)
 
+    @property
+    def sees_files_late(self) -> bool:
+        """Whether what a chore wrote may be seen here later: yes, on a network file system."""
+        return True
+
     def open(self, post: Post, orphans: Sequence[Orphan] = ()) -> Allocation:
         """Connect to the instance and start to follow its jobs.
 
         Orphans are looked for by their labels, among the jobs that run and those that Flux
-        remembers: what happened to them is posted before this returns.
+        remembers; what happened to them is posted at once.
 
         Raises
         ------
@@ -115,7 +120,7 @@ class FluxExecutor:
             If Flux cannot be used here.
         """
         opened: Future[Opened] = Future()
-        mailbox: Mailbox[Callable[[Driver], None]] = Mailbox()
+        mailbox: Mailbox[Order] = Mailbox()
         self._mailbox = mailbox
 
         def post_while_open(event: ExecutorEvent) -> None:
@@ -138,7 +143,7 @@ class FluxExecutor:
         )
         try:
             self._thread.start()
-            allocation, self._expiration = opened.result(OPEN_SECONDS)
+            allocation, self._expiration = _wait_for(opened, driver)
         except TimeoutError as error:
             self._leave(ABANDON_SECONDS, abandon=True)
             raise ExecutorUnavailableError(
@@ -154,22 +159,22 @@ class FluxExecutor:
 
     def submit(self, request: LaunchRequest) -> None:
         """Hand a request over; the answer comes as events."""
-        self._tell(lambda driver: driver.submit(request))
+        self._tell(lambda jobs: jobs.submit(request))
 
     def cancel(self, chore_id: str, attempt: int) -> None:
         """End an attempt: TERM, and KILL after the time that the instance is configured for."""
-        self._tell(lambda driver: driver.cancel((chore_id, attempt)))
+        self._tell(lambda jobs: jobs.cancel((chore_id, attempt)))
 
     def signal(self, chore_id: str, attempt: int, number: int) -> None:
         """Send a signal to all processes of an attempt, once it runs.
 
         Where the connection to Flux breaks at that moment, it may arrive twice.
         """
-        self._tell(lambda driver: driver.signal((chore_id, attempt), number))
+        self._tell(lambda jobs: jobs.signal((chore_id, attempt), number))
 
     def extend(self, chore_id: str, attempt: int, duration: float) -> None:
         """Let an attempt run for `duration` seconds from its start."""
-        self._tell(lambda driver: driver.extend((chore_id, attempt), duration))
+        self._tell(lambda jobs: jobs.extend((chore_id, attempt), duration))
 
     def time_left(self) -> float | None:
         """Return the seconds until the instance ends, None where no end is known."""
@@ -196,6 +201,18 @@ class FluxExecutor:
         self._thread = None
         self._mailbox = None
 
-    def _tell(self, order: Callable[[Driver], None]) -> None:
+    def _tell(self, order: Order) -> None:
         if self._mailbox is not None:
             self._mailbox.put(order)
+
+
+def _wait_for(opened: Future[Opened], driver: Driver) -> Opened:
+    """Return what opening found, as long as the instance goes on to tell of the past."""
+    heard = 0
+    while True:
+        try:
+            return opened.result(OPEN_SECONDS)
+        except TimeoutError:
+            if driver.num_heard == heard:
+                raise
+            heard = driver.num_heard

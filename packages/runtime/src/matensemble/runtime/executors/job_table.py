@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from matensemble.model import Reason
@@ -61,9 +62,11 @@ class Job:
     """What an earlier driver left, until it is known whether Flux has it."""
     jobid: int | None = None
     is_cancelled: bool = False
-    """Whether we asked for its end."""
+    """Whether its end is wanted."""
+    is_end_asked: bool = False
+    """Whether Flux was asked for its end."""
     is_extended: bool = False
-    """Whether its limit was changed before Flux had given it an id."""
+    """Whether its limit was changed, and Flux is not told yet."""
     is_forsaken: bool = False
     """Whether another driver of the run ended it: that says nothing of the chore."""
     is_placed: bool = False
@@ -95,7 +98,7 @@ class JobTable:
     run
         Label of the run: other jobs mean nothing.
     epoch
-        Of the driver: a job of the run that is neither here nor of a later driver is a stranger.
+        Of the driver: a job of the run that is neither here nor of a later driver is turned away.
     nodes
         Index into `Allocation.nodes` by Flux rank.
     hosts
@@ -169,7 +172,9 @@ class JobTable:
     def matters(self, message: Message) -> bool:
         """Return whether the history of a job is worth keeping for `recall`."""
         label = label_of(message.get("jobspec") or {})
-        return label.run == self._run and (label.key in self._by_key or _may_run(message))
+        return self._is_ours(message["id"], label) and (
+            label.key in self._by_key or _may_run(message)
+        )
 
     def recall(self, history: Iterable[Message]) -> list[ExecutorEvent]:
         """Return what happened to all attempts until now; Flux has shown each job that it knows.
@@ -189,7 +194,7 @@ class JobTable:
             if self._claim(jobid, label):
                 seen.add(jobid)
             elif _may_run(messages[jobid]):
-                self._meet_stranger(jobid, label)
+                self._turn_away(jobid, label)
         events: list[ExecutorEvent] = []
         for jobid in sorted(seen):
             job = self._by_jobid[jobid]
@@ -208,8 +213,8 @@ class JobTable:
         if "jobspec" in message and jobid not in self._by_jobid:
             label = label_of(message["jobspec"])
             if not self._claim(jobid, label):
-                if label.run == self._run:
-                    self._meet_stranger(jobid, label)
+                if self._is_ours(jobid, label):
+                    self._turn_away(jobid, label)
                 return []
         return [
             posted for event in message["events"] for posted in self.apply(jobid, event, message)
@@ -218,8 +223,7 @@ class JobTable:
     def _claim(self, jobid: int, label: Label) -> bool:
         """Return whether a job is that of an attempt here; remember it if it is."""
         # The journal is ahead of the answer to the submission, so jobs are told by their labels.
-        is_ours = label.run == self._run and label.epoch <= self._epoch
-        job = self._by_key.get(label.key) if is_ours else None
+        job = self._by_key.get(label.key) if self._is_ours(jobid, label) else None
         if job is None or job.jobid not in (None, jobid):
             return False
         orphan = job.orphan
@@ -230,9 +234,20 @@ class JobTable:
             self._by_jobid[jobid] = job
         return True
 
-    def _meet_stranger(self, jobid: int, label: Label) -> None:
-        if label.epoch <= self._epoch:  # that of a later driver is none of our business
-            self._turn_away(jobid, label)
+    def _is_ours(self, jobid: int, label: Label) -> bool:
+        """Return whether a job is of this run, and not of a driver that replaced this one."""
+        if label.run is None or label.epoch > self._epoch:
+            return False
+        if label.run == self._run:
+            return True
+        # The directory may have, or have had, another path: then the id must be known as well.
+        job = self._by_key.get(label.key)
+        if job is None or PurePath(label.run).name != PurePath(self._run).name:
+            return False
+        orphan = job.orphan
+        return job.jobid == jobid or (
+            orphan is not None and orphan.jobid == self._format_jobid(jobid)
+        )
 
     def apply(  # noqa: PLR0911 one line an event
         self, jobid: int, event: Mapping[str, Any], message: Message
