@@ -139,7 +139,7 @@ class Arena:
         assert status.epoch == epoch
 
     def end_winner(self, winner: int, index: int) -> None:
-        """Stop it, or kill it; every other dead one stays unburied where one can see that it died."""
+        """Stop it, or kill it; every other dead one stays unburied where that can be seen."""
         if index % 2 == 0:
             os.kill(winner, signal.SIGSTOP)
             os.waitpid(winner, os.WUNTRACED)
