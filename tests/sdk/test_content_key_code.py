@@ -67,6 +67,11 @@ def test_what_it_does_counts(other):
     assert not same(define("def f(x, y=1): return x + 1"), define(other))
 
 
+def test_a_class_inside_does_not_keep_its_line():
+    source = "def f():\n    class A:\n        x = 'y'\n    return A"
+    assert same(define(source), define("\n" * 50 + source))
+
+
 def test_constants_count_by_type_and_sign():
     bodies = ["0", "0.0", "-0.0", "False", "''", "b''", "()", "None", "1j", "'a'", "b'a'", "(0,)"]
     digests = {code(define(f"def f(): return {body}")) for body in bodies}
@@ -302,7 +307,7 @@ def test_an_imported_helper_module_counts_as_a_whole(modules):
         "def f(x):\n    from mine import g\n    return g(x)",
         "from mine import C\ndef f(x): return C(x)",
     )
-    text = "rate = 1\ndef g(x): return x\nclass C: pass\n"
+    text = "rate = 1\ndef g(x): return x\nclass C: pass\nd = dict(\n        a=1,\n  b=2)\n"
     for source in sources:
         modules(mine=text)
         before = code(define(source))

@@ -25,6 +25,8 @@ from matensemble.plain_value import encode_code, token
 MAX_FILES = 10_000
 """Of a user's package; one with more is surely no package."""
 
+_NOWHERE = {"lineno": 1, "end_lineno": 1, "col_offset": 0, "end_col_offset": 0}
+
 
 class UnknownOriginError(Exception):
     """What a module is made of cannot be known; the message says why."""
@@ -165,6 +167,9 @@ def _compile(source: bytes) -> tuple[bytes, set[str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an import has shown them
             tree = ast.parse(source)
+            for node in ast.walk(tree):
+                if "lineno" in node._attributes:  # classes keep theirs
+                    vars(node).update(_NOWHERE)
             code = compile(tree, "", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError):
         return source, set()

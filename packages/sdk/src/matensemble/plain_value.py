@@ -7,11 +7,13 @@ sequence of values looks like another one (``1``, ``1.0``, ``True`` and ``"1"`` 
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from itertools import pairwise
 from struct import pack
 from types import CodeType, EllipsisType, NoneType, NotImplementedType
-from typing import Any
+from typing import Any, cast
 
 
 def token(tag: bytes, data: bytes) -> bytes:
@@ -61,9 +63,22 @@ def encode_code(code: CodeType, *, with_name: bool = True) -> bytes:
         code.co_varnames,
         code.co_freevars,
         code.co_cellvars,
-        code.co_consts,
+        _constants(code),
     )
     return token(b"code", b"".join(_constant(part) for part in parts))
+
+
+def _constants(code: CodeType) -> tuple[Any, ...]:
+    """Return the constants of code, without the line number that a class keeps from 3.13 on."""
+    if "__firstlineno__" not in code.co_names:
+        return code.co_consts
+    steps = list(dis.get_instructions(code))
+    loads = [step.arg for step in steps if step.opname == "LOAD_CONST"]
+    for load, store in pairwise(steps):
+        if store.argval == "__firstlineno__" and loads.count(load.arg) == 1:
+            place = cast(int, load.arg)
+            return (*code.co_consts[:place], None, *code.co_consts[place + 1 :])
+    return code.co_consts
 
 
 def _constant(value: Any) -> bytes:
