@@ -124,6 +124,22 @@ def test_empty_output_is_told_apart_from_none(saved: RunDir, journal: Any) -> No
     )
 
 
+def test_an_earlier_attempt_is_shown_on_request(saved: RunDir, journal: Any) -> None:
+    for attempt in (1, 2):
+        journal.write(RecordKind.SUBMIT_INTENT, FIT, attempt=attempt)
+    earlier = saved.attempt_dir(FIT, 1)
+    earlier.mkdir(parents=True)
+    (earlier / "stdout").write_bytes(b"first\n")
+    print_to(saved, FIT, "stdout", b"second\n")
+    assert call(saved.root, FIT, "--attempt", "1").stdout == "first\n"
+    assert call(saved.root, FIT, "--attempt", "2").stdout == "second\n"
+    answer = call(saved.root, FIT, "--attempt", "1", "--stderr")
+    assert answer.stderr == f"attempt 1 of {FIT} left nothing in stderr\n"
+    answer = call(saved.root, FIT, "--attempt", "3")
+    assert answer.exit_code == 2
+    assert f"no attempt 3 of {FIT}; the latest is 2" in answer.stderr
+
+
 def test_a_torn_last_record_is_left_for_later(saved: RunDir, journal: Any) -> None:
     line = encode_journal_record(2, journal_stamp(1, 0.0, 0.0), RecordKind.COMPLETED, FIT)
     history = ChoreHistory(saved, FIT)

@@ -10,6 +10,7 @@ begins with the time, so that requests are taken in the order in which they were
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -312,8 +313,10 @@ def take_answer(run: RunDir, request_id: str) -> Answer | None:
     path = answer_path(run, request_id)
     try:
         answer = Answer.from_json(read_foreign_json(path, MAX_REQUEST_BYTES), str(path))
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):  # the latter on a network file system
+            return None
+        raise
     path.unlink(missing_ok=True)
     return answer
 
@@ -326,6 +329,7 @@ def wait_for_answer(
     while (answer := take_answer(run, request_id)) is None:
         if time.monotonic() >= deadline:
             return None
-        next(run.control_dir.iterdir(), None)  # a network file system looks again
+        with suppress(OSError):
+            next(run.control_dir.iterdir(), None)  # lets a network file system look again
         time.sleep(POLL_SECONDS)
     return answer

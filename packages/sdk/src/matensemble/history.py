@@ -74,8 +74,7 @@ def find_chores(run: RunDir, texts: Iterable[str]) -> tuple[list[str], list[str]
     ids: list[str] = []
     groups: list[str] = []
     for text in texts:
-        chores = list(known_chores(run, text))
-        if any(name == text for _, name in chores):
+        if any(name == text for _, name in known_chores(run, text)):
             groups.append(text)
         else:
             ids.append(find_chore(run, text))

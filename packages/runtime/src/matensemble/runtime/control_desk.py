@@ -45,7 +45,7 @@ from matensemble.runtime.scheduler.events import (
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.scheduler.states import Phase
 from matensemble.selection import MAX_NAMED, Plan, describe_refused, name_chores, plan
-from matensemble.terminal import describe_seconds, plural
+from matensemble.terminal import clean_line, describe_seconds, plural
 from matensemble.workdir import RunDir
 
 MAX_REQUESTS = 100
@@ -105,9 +105,9 @@ class ControlDesk:
         self._logger.info(
             "%s, asked for by %s on %s: %s",
             request.verb,
-            request.by.get("user", "?"),
-            request.by.get("host", "?"),
-            answer.text,
+            clean_line(request.by.get("user", "?")),
+            clean_line(request.by.get("host", "?")),
+            clean_line(answer.text),
         )
         self._write(request.id)
 

@@ -25,7 +25,7 @@ from matensemble.control import (
 )
 from matensemble.history import ChoreIndex, find_chores, known_chores
 from matensemble.model import ChoreState, Reason
-from matensemble.records import read_records
+from matensemble.records import RecordKind, read_records
 from matensemble.replay import Replay, Standing
 from matensemble.report import quote_path
 from matensemble.runs import find_run, look_at
@@ -152,6 +152,14 @@ def _refuse(text: str) -> NoReturn:
     raise click.exceptions.Exit(EXIT_REFUSED)
 
 
+_PASSING = tuple(f'"k":"{kind}"'.encode() for kind in (RecordKind.SUBMITTED, RecordKind.STARTED))
+
+
+def _tells_of_an_end(line: bytes) -> bool:
+    """Return whether a record matters to a request; half of them only tell that something runs."""
+    return not any(mark in line for mark in _PASSING)
+
+
 class _RecordBoard:
     """The chores of a run that nothing drives, by its records."""
 
@@ -159,7 +167,7 @@ class _RecordBoard:
         self._run = run
         self._index = ChoreIndex(run)
         try:
-            self._replay = Replay.of(read_records(run))
+            self._replay = Replay.of(read_records(run, wanted=_tells_of_an_end))
         except FileNotFoundError:  # not started
             self._replay = Replay()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from matensemble.errors import RunDirectoryError
 from matensemble.history import ChoreHistory, find_chore
 from matensemble.model import ChoreState
 from matensemble.runs import find_run, look_at
@@ -27,7 +28,13 @@ CHUNK_BYTES = 1 << 16
 @click.argument("chore", metavar="CHORE")
 @click.option("--stderr", is_flag=True, help="Show stderr instead of stdout.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the chore has ended.")
-def logs(directory: str, chore: str, stderr: bool, follow: bool) -> None:
+@click.option(
+    "--attempt",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Show what this attempt printed, from 1.  [default: the latest]",
+)
+def logs(directory: str, chore: str, stderr: bool, follow: bool, attempt: int | None) -> None:
     """Show what a chore printed.
 
     DIR is a run directory, or a folder of runs, of which the newest is taken. CHORE is an id, or
@@ -39,7 +46,11 @@ def logs(directory: str, chore: str, stderr: bool, follow: bool) -> None:
     chore_id = find_chore(run, chore)
     history = ChoreHistory(run, chore_id)
     history.read()
-    path = run.chore_file(chore_id, STDERR if stderr else STDOUT)
+    name = STDERR if stderr else STDOUT
+    if attempt is not None and attempt != history.standing.attempt:
+        _show_earlier(run, history, attempt, name)
+        return
+    path = run.chore_file(chore_id, name)
     write = _make_writer()
     if follow and not history.has_ended and not path.exists():
         _note(f"{chore_id} has not started yet; waiting")
@@ -50,6 +61,22 @@ def logs(directory: str, chore: str, stderr: bool, follow: bool) -> None:
     history.read()
     if is_empty:
         _note(_explain(chore_id, history, path))
+
+
+def _show_earlier(run: RunDir, history: ChoreHistory, attempt: int, name: str) -> None:
+    """Show what an attempt before the latest printed."""
+    chore_id, latest = history.chore_id, history.standing.attempt
+    if attempt > latest:
+        raise RunDirectoryError(
+            str(run.root), f"there is no attempt {attempt} of {chore_id}; the latest is {latest}"
+        )
+    write = _make_writer()
+    is_empty = True
+    for data in _read(run.attempt_dir(chore_id, attempt) / name):
+        is_empty = False
+        write(data)
+    if is_empty:
+        _note(f"attempt {attempt} of {chore_id} left nothing in {name}")
 
 
 def _note(text: str) -> None:
