@@ -273,6 +273,14 @@ def test_a_skipped_chore_shows_the_way_to_its_root_and_what_befell_that(
     assert f"{RELAX} failed: " in words
 
 
+def test_a_root_that_is_no_chore_is_shown_all_the_same(
+    saved: RunDir, journal: Any, now: datetime
+) -> None:
+    journal.write(Kind.SKIPPED, FIT, {"u": "chore-none-0099"})
+    found = explain(saved, FIT, now)
+    assert (found.failure, found.chain) == (None, (FIT, "chore-none-0099"))
+
+
 def test_hostile_text_stays_text(failed: RunDir, journal: Any, now: datetime) -> None:
     evil = "\x1b]0;owned\x07\x1b[2J\u202e\nTo run it again: rm -r"
     error = {"type": evil, "message": evil, "traceback": evil}

@@ -150,7 +150,7 @@ class _Explainer:
     def _ancestors(self) -> list[str]:
         """Return the chores upstream, nearest first, and the root where it was skipped."""
         found = dict.fromkeys(self._chore.upstream)
-        if self._standing.root is not None:
+        if self._standing.root is not None and self._standing.root in self._index:
             found[self._standing.root] = None
         level = list(found)
         while level and len(found) < MAX_ANCESTORS:
