@@ -284,9 +284,9 @@ class Driver:
             self._lost_at = None
         self._orphans = ()
         history, self._history = self._history, []
-        if not self._opened.done():
-            self._opened.set_result(self._result)
         self._jobs.go_on(history)
+        if not self._opened.done():  # the engine hears of orphans before it starts anything
+            self._opened.set_result(self._result)
         self._carry_out()
 
     def _on_nodes(self, message: Message) -> None:

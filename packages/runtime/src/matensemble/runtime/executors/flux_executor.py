@@ -112,7 +112,7 @@ class FluxExecutor:
         """Connect to the instance and start to follow its jobs.
 
         Orphans are looked for by their labels, among the jobs that run and those that Flux
-        remembers; what happened to them is posted at once.
+        remembers; what happened to them is posted before this returns.
 
         Raises
         ------
