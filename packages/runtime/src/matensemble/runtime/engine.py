@@ -512,15 +512,17 @@ class Engine:
 
     def _tell_ended(self, entry: Entry, finished: ChoreFinished) -> None:
         chore = entry.chore
-        if finished.reason is not None and finished.reason is not Reason.CANCELLED:
+        reason = entry.reason or finished.reason
+        if reason is not None and reason is not Reason.CANCELLED:
             what = "failed" if entry.state.is_terminal else "will be tried again"
+            detail = entry.detail or finished.detail
             self._logger.warning(
                 "%s%s %s: %s%s; look into %s",
                 chore.id,
                 f" (attempt {finished.attempt})" if finished.attempt > 1 else "",
                 what,
-                finished.reason.value,
-                f": {finished.detail}" if finished.detail else "",
+                reason.value,
+                f": {detail}" if detail else "",
                 self.workflow.run.chore_dir(chore.id),
             )
         if entry.state.is_terminal:

@@ -94,7 +94,7 @@ def _try_again(
 ) -> None:
     culprit = state.entry(culprit_id) if culprit_id is not None and culprit_id in state else None
     if culprit is not None and _make_again(state, culprit, entry, failure.detail):
-        _requeue(state, entry, Again(Budget.NONE), _fields(failure), culprit)
+        _requeue(state, entry, Again(Budget.NONE), _fields(failure), is_behind=True)
         return
     again = what_follows(entry, failure, state.policy)
     bigger = again.resources if again is not None else None
@@ -127,6 +127,7 @@ def _make_again(state: SchedulerState, culprit: Entry, entry: Entry, why: str) -
     if culprit.state is COMPLETED:
         state.move(culprit, BLOCKED)
         culprit.exit_code = None
+        state.has_revoked = True
         state.record(RecordKind.REVOKED, culprit, {"d": why} if why else None)
         state.decide_anew(culprit)
     if culprit.state.is_terminal:
@@ -140,7 +141,8 @@ def _requeue(
     entry: Entry,
     again: Again,
     fields: dict[str, Any],
-    culprit: Entry | None = None,
+    *,
+    is_behind: bool = False,
 ) -> None:
     """Let another attempt be made of a chore whose last one is over.
 
@@ -152,8 +154,8 @@ def _requeue(
         What the next attempt is charged to, when it may start and what it asks for.
     fields
         Why, for the journal.
-    culprit
-        A chore whose result must be made first.
+    is_behind
+        Whether a result that it needs must be made first.
     """
     if again.budget is not Budget.NONE:
         past = entry.remember()
@@ -174,9 +176,9 @@ def _requeue(
     if again.delay:
         fields["after"] = again.delay
     state.record(RecordKind.REQUEUED, entry, fields)
-    if culprit is not None:
+    if is_behind:
         state.move(entry, BLOCKED)
-        state.wait_for(entry, culprit)
+        state.decide_anew(entry)
     elif again.delay:
         state.move(entry, BLOCKED)
         entry.remember().is_delayed = True

@@ -82,7 +82,7 @@ def _check_chores(state: SchedulerState) -> None:
         waits += (name in gathering) + entry.past.is_delayed
         if entry.state is BLOCKED:
             assert waits == entry.missing > 0, f"{name} is blocked without a reason"
-        elif entry.state is READY:
+        elif entry.state is READY and not state.has_revoked:
             assert waits == 0, f"{name} is {entry.state} before its dependencies completed"
         if entry.state in (BLOCKED, READY):
             assert entry.placement is None or entry.attempt, f"{name} holds resources too early"

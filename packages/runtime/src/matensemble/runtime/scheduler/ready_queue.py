@@ -36,6 +36,13 @@ class ReadyQueue(Generic[W]):
         """Add a chore. O(log n)."""
         heappush(self._heaps.setdefault(chore.shape, []), (chore.order, chore))
 
+    def __iter__(self) -> Iterator[W]:
+        """Iterate over the ready chores, in no order, each once."""
+        for shape, heap in self._heaps.items():
+            for order, chore in heap:
+                if chore.state is READY and chore.order == order and chore.shape == shape:
+                    yield chore
+
     def head(self, shape: Shape) -> W | None:
         """Return the first ready chore of a shape without removing it, or None."""
         heap = self._heaps.get(shape)

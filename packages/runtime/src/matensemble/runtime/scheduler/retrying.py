@@ -75,6 +75,8 @@ def what_follows(entry: Entry, failure: Failure, policy: Policy) -> Again | None
 def grow(resources: Resources, factors: Any) -> Resources:
     """Return a request multiplied field by field; counts are rounded up, what is None stays so.
 
+    There are never more nodes than tasks.
+
     Parameters
     ----------
     resources
@@ -86,5 +88,10 @@ def grow(resources: Resources, factors: Any) -> Resources:
     for name, factor in factors.items():
         value = getattr(resources, name)
         if value is not None:
-            changes[name] = value * factor if name == "duration" else ceil(value * factor)
+            # Rounded before it is rounded up: 10 × 1.1 is 11, and a little more in binary.
+            grown = round(value * factor, 6)
+            changes[name] = grown if name == "duration" else ceil(grown)
+    if "num_nodes" in changes:
+        num_tasks = changes.get("num_tasks", resources.num_tasks)
+        changes["num_nodes"] = min(changes["num_nodes"], num_tasks)
     return resources.but(**changes)

@@ -85,6 +85,10 @@ class Starter:
         """Take a chore that waits for resources only."""
         self._ready.push(entry)
 
+    def waiting(self) -> list[Entry]:
+        """Return the chores that wait for resources only, in no order. O(their number)."""
+        return [*self._ready, *self.too_long.values()]
+
     def starts(self, time_left: float | None = None) -> Iterator[Start]:
         """Yield what starts now, in order; the caller moves each on before it asks for the next.
 

@@ -69,6 +69,9 @@ class SchedulerState:
         Chores that wait before another attempt.
     is_signalled
         Whether what runs was told by a signal that the allocation ends.
+    has_revoked
+        Whether a result turned out to be gone since starts were last considered, so that a chore
+        may be ready that cannot run.
     roster, starter
         The parts of the state, for the modules of this package that change it with it.
     """
@@ -83,6 +86,7 @@ class SchedulerState:
         self.starter = Starter(self.policy)
         self.num_delayed = 0
         self.is_signalled = False
+        self.has_revoked = False
         self._event: type = object
         self._out: list[Instruction] = []
 
@@ -213,6 +217,8 @@ class SchedulerState:
         if not self.roster.total[READY]:
             self.starter.forget_waiter()
             return
+        if self.has_revoked:
+            self._hold_back_what_lost_a_result()
         for start in self.starter.starts(event.time_left):
             self._submit(start)
 
@@ -318,6 +324,14 @@ class SchedulerState:
     def _record_added(self, chore: Chore, parent: str) -> None:
         fields = {"header": chore.to_header(), "parent": parent}
         self._out.append(Record(RecordKind.CHORE_ADDED, chore.id, fields=fields))
+
+    def _hold_back_what_lost_a_result(self) -> None:
+        """Let the ready wait for results that are made again. O(ready chores), and rare."""
+        self.has_revoked = False
+        for entry in self.starter.waiting():
+            if not all(self.entry(upstream).is_satisfied for upstream in entry.chore.upstream):
+                self.move(entry, BLOCKED)
+                self.decide_anew(entry)
 
     def _submit(self, start: Start) -> None:
         entry, chore = start.entry, start.entry.chore

@@ -22,7 +22,8 @@ COMPLETED, FAILED, CANCELLED, SKIPPED = (
 TRANSITIONS: dict[ChoreState, frozenset[ChoreState]] = {
     # FAILED without having run: it can never fit
     BLOCKED: frozenset({READY, SKIPPED, CANCELLED, FAILED}),
-    READY: frozenset({SUBMITTED, CANCELLED, FAILED}),
+    # BLOCKED: a result it needs turned out to be gone or damaged
+    READY: frozenset({SUBMITTED, CANCELLED, FAILED, BLOCKED}),
     # COMPLETED without RUNNING: an executor need not report starts.
     # READY: another attempt will be made; BLOCKED: not before a wait, or a lost result, is over.
     SUBMITTED: frozenset({RUNNING, COMPLETED, FAILED, CANCELLED, READY, BLOCKED}),
