@@ -153,6 +153,19 @@ def test_a_changed_global_counts_where_it_is_named():
     assert not same(define(source, RATE=1), define(source))
 
 
+def test_a_global_set_may_hold_members_of_an_enum():
+    source = """
+    import enum
+    class Phase(enum.Enum):
+        A = 1
+        B = 2
+    WANTED = {{Phase.{0}}}
+    def f(x): return x in WANTED
+    """
+    assert same(define(source.format("A")), define(source.format("A")))
+    assert not same(define(source.format("A")), define(source.format("B")))
+
+
 def test_functions_that_call_each_other_end():
     source = """
     def even(n): return n == 0 or odd(n - 1)

@@ -238,8 +238,9 @@ class Walk:
     upstream
         What stands for the `Slot` of each number.
     inlines
-        Whether the code of global functions and classes is written where it is met: which of them
-        share what counts inside code. In arguments their digests stand for them, once computed.
+        Whether the code of classes and global functions is written where it is met, since inside
+        code it counts which of them share something. In arguments and sets their digests stand for
+        them, each computed once.
 
     Attributes
     ----------
@@ -324,7 +325,7 @@ class Walk:
         digests = []
         for item in items:
             digest = sha256()
-            walk = Walk(self._canon, digest.update, self._upstream, inlines=self._inlines)
+            walk = Walk(self._canon, digest.update, self._upstream, inlines=False)
             walk.write(item)
             if walk._seen:  # nothing could tell which of them is met again elsewhere
                 raise UnkeyableError(f"a set holds a {type(item).__name__}, which can be changed")
@@ -356,7 +357,7 @@ class Walk:
     def _is_named(self, value: Any) -> bool:
         """Write what stands for a function or class as a whole, where something does."""
         name = self._canon.name(value)
-        if not name and not self._inlines and is_global(value):
+        if not name and not self._inlines and (isinstance(value, type) or is_global(value)):
             name = token(b"digest", self._canon.code(value))
         if name:
             self._update(name)

@@ -279,8 +279,8 @@ def difference(before: ChoreKey, now: ChoreKey, changed: Sequence[str]) -> str:
         for name in dict.fromkeys((*now.parts, *before.parts))
         if now.parts.get(name) != before.parts.get(name)
     ]
-    if "upstream" in names and "arguments" in names:
-        names.remove("arguments")  # they hold the references
+    if "upstream" in names:  # what holds the references differs with it
+        names = [name for name in names if name not in ("arguments", "command", "inputs")]
     return "; ".join(_describe(name, before, now, changed) for name in names) or (
         "it is of another kind"
     )
