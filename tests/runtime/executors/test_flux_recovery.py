@@ -7,7 +7,9 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -253,6 +255,51 @@ def test_the_window_between_intent_and_job_id(drivers: Drivers) -> None:
     second.executor.cancel("a", 1)
     second.wait_for(ResourcesFreed)
     assert second.wait_for(JobEnded).reason is Reason.CANCELLED
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from contract import Session
+from matensemble.runtime.executors.flux_executor import FluxExecutor
+from matensemble.runtime.scheduler.events import ChoreSubmitted
+
+uri, directory, script, count, known = sys.argv[1:]
+session = Session(FluxExecutor(directory, uri=uri), Path(directory))
+for number in range(int(count)):
+    session.submit("sh", "-c", script.replace("ID", f"c{number}"), chore_id=f"c{number}")
+if int(known):
+    session.wait_for(ChoreSubmitted, chore_id=f"c{int(known) - 1}")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+"""A driver that dies once Flux has shown it some of its jobs."""
+
+
+@pytest.mark.parametrize("known", [0, 1, 20])
+def test_a_driver_that_is_killed_under_a_wave(drivers: Drivers, known: int) -> None:
+    ran = drivers.directory / "ran"
+    ids = [f"c{number}" for number in range(20)]
+    args = [drivers.uri, str(drivers.directory), f"echo ID >> '{ran}'", str(len(ids)), str(known)]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *args],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    session = drivers.begin(*(orphan_of(drivers.directory, one) for one in ids), epoch=2)
+    lost = []
+    for chore_id in ids:
+        last = session.wait_for(ResourcesFreed, AttemptLost, chore_id=chore_id)
+        if isinstance(last, AttemptLost):
+            lost.append(chore_id)
+            assert session.kinds(chore_id) == [AttemptLost.__name__]
+        else:
+            assert session.kinds(chore_id) == WHOLE
+    if known:
+        assert ids[known - 1] not in lost
+    times = Counter(ran.read_text().split() if ran.exists() else [])
+    assert [times[one] for one in ids if one not in lost] == [1] * (len(ids) - len(lost))
+    assert all(times[one] <= 1 for one in lost), "it may have been on its way"
 
 
 # --- connections that break --------------------------------------------------------------------

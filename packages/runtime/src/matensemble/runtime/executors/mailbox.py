@@ -32,8 +32,9 @@ class Mailbox(Generic[T]):
     def put(self, order: T) -> None:
         """Add an order; after `release` it is dropped."""
         with self._lock:
-            self._orders.append(order)
-            self._wake()
+            if not self._is_released:
+                self._orders.append(order)
+                self._wake()
 
     def ask_to_close(self, *, abandon: bool) -> None:
         """Ask the thread to leave, after what was ordered before."""
