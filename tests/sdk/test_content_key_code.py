@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from matensemble.canonical import Canon, UnkeyableError
-from matensemble.imported import Origins, UnknownOriginError, installed_version
+from matensemble.imported import Origins, UnknownOriginError
 
 
 def code(function, by_value=()):
@@ -303,13 +303,11 @@ def modules(tmp_path, monkeypatch):
             path.parent.mkdir(exist_ok=True)
             path.write_text(source)
         importlib.invalidate_caches()
-        installed_version.cache_clear()
 
     yield write
     for name in names:
         for loaded in [m for m in sys.modules if m.partition(".")[0] == name]:
             del sys.modules[loaded]
-    installed_version.cache_clear()
 
 
 def test_an_imported_helper_module_counts_as_a_whole(modules):
@@ -366,11 +364,7 @@ def test_installed_modules_count_by_their_version(monkeypatch):
     before = code(function)
     assert code(function) == before
     monkeypatch.setattr("matensemble.imported.version", lambda name: "99")
-    installed_version.cache_clear()
-    try:
-        assert code(function) != before
-    finally:
-        installed_version.cache_clear()
+    assert code(function) != before
 
 
 def test_a_module_that_is_missing_counts_once_it_is_there(modules):
@@ -387,6 +381,7 @@ def test_a_module_without_a_file_has_no_origin(monkeypatch):
 
 
 def test_standard_and_installed_modules_are_told_from_a_users():
+    installed_version = Origins().installed_version
     assert installed_version("json") == installed_version("sys") == "stdlib"
     assert installed_version("numpy") == f"numpy {np.__version__}"
     assert installed_version("matensemble")

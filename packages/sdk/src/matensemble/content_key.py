@@ -4,9 +4,10 @@ Owns what a key is made of, and `workflow.keys`, where keys stand with the diges
 so that a difference can be named. Computed when a pipeline is saved, and only where it asks for
 reuse. What makes two values or functions the same is the business of `matensemble.canonical`.
 
-A key covers the code, the arguments, what stands upstream (by its keys), the command, inputs and
-outputs of an executable, `num_tasks`, `mpi`, the environment that was asked for, success codes, the
-declared version and the minor version of Python. Of several chores with the same content each has
+A key covers the code, the arguments, what stands upstream (by its keys); the command of an
+executable, the content of the program and of files that it names by absolute path, its inputs and
+outputs; `num_tasks`, `mpi`, the environment that was asked for, success codes, the declared version
+and the minor versions of Python and cloudpickle. Of several chores with the same content each has
 a key of its own, by their order: an ensemble may sample the same point many times.
 """
 
@@ -15,11 +16,16 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import sha256
+from hashlib import file_digest, sha256
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cloudpickle
 
 from matensemble import references
 from matensemble.canonical import Canon, Slot, UnkeyableError
@@ -30,13 +36,16 @@ from matensemble.references import Gather
 from matensemble.workdir import RunDir
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matensemble.draft import Draft, Template
     from matensemble.references import Dependency
 
 KEYS_FORMAT = 1
-PYTHON = "{}.{}".format(*sys.version_info)
+PYTHON = "{}.{} with cloudpickle {}.{}".format(
+    *sys.version_info[:2], *cloudpickle.__version__.split(".")[:2]
+)
+"""What decides whether bytecode and pickles of one environment mean the same in another."""
+MAX_HASHED_BYTES = 256 << 20
+"""Of a program or a file that a command names; larger ones count by size and time of change."""
 PART_CHARACTERS = 16
 """Of the digest of a part, which only tells people what differs."""
 
@@ -158,6 +167,7 @@ class KeyMaker:
         self._keys: dict[str, ChoreKey] = {}
         self._indices: dict[str, int] = {}
         self._counts: dict[bytes, int] = {}
+        self._files: dict[str, str | None] = {}
         self._tolerant: set[str] = set()
         groups = {name for names in draft.gathers.values() for name in names}
         self._members = draft.members(groups) if groups else {}
@@ -292,34 +302,61 @@ class KeyMaker:
     ) -> tuple[list[bytes], Parts]:
         """Return the digests of what a chore does not share with others of its template."""
         is_program = common.command is not None
-        names = ("command", "inputs") if is_program else ("arguments",)
+        names = ("command", "inputs", "program") if is_program else ("arguments",)
         data = self._draft.arguments_of(index)
-        if data is None:
-            values: tuple[Any, ...] = (((), {}),)
-            if common.command is not None:
-                values = (list(common.command), {})
-            digests = [self._canon.digest(value)[0] for value in values]
-        else:
-            try:
-                digests, has_reduced = self._digests(data, slots, is_program=is_program)
-                if has_reduced and self._digests(data, slots, is_program=is_program)[0] != digests:
-                    raise UnkeyableError("an object in them pickles differently each time")
-            except UnkeyableError as error:
-                raise UnkeyableError(f"its arguments cannot be compared: {error}") from error
+        try:
+            digests, has_reduced = self._digests(data, common, slots)
+            if has_reduced and self._digests(data, common, slots)[0] != digests:
+                raise UnkeyableError("an object in them pickles differently each time")
+        except UnkeyableError as error:
+            raise UnkeyableError(f"its arguments cannot be compared: {error}") from error
         return digests, dict(zip(names, map(_short, digests), strict=True))
 
     def _digests(
-        self, data: bytes, slots: Sequence[bytes], *, is_program: bool
+        self, data: bytes | None, common: _Common, slots: Sequence[bytes]
     ) -> tuple[list[bytes], bool]:
         """Thaw arguments as the worker will, and return the digests of their parts."""
-        try:
-            thawed = _Thaw(io.BytesIO(data)).load()
-        except Exception as error:  # whatever the objects' own code raises
-            raise UnkeyableError(f"they cannot be loaded ({error!r})") from error
-        found = [
-            self._canon.digest(value, slots) for value in (thawed if is_program else (thawed,))
-        ]
+        if data is not None:
+            try:
+                thawed = _Thaw(io.BytesIO(data)).load()
+            except Exception as error:  # whatever the objects' own code raises
+                raise UnkeyableError(f"they cannot be loaded ({error!r})") from error
+        else:
+            thawed = ((), {}) if common.command is None else (list(common.command), {})
+        values: tuple[Any, ...] = (thawed,)
+        if common.command is not None:
+            values = (*thawed, [self._file(*item) for item in enumerate(thawed[0])])
+        found = [self._canon.digest(value, slots) for value in values]
         return [digest for digest, _ in found], any(reduced for _, reduced in found)
+
+    def _file(self, position: int, element: object) -> str | None:
+        """Return what stands for the content of a program or file that a command names.
+
+        A relative path means a file in the chore's own directory: one of its inputs.
+        """
+        if not isinstance(element, str):
+            return None
+        path = element
+        if position == 0 and "/" not in element:
+            path = shutil.which(element) or ""
+        if not path.startswith("/"):
+            return None
+        if path not in self._files:
+            self._files[path] = _digest_file(path)
+        return self._files[path]
+
+
+def _digest_file(path: str) -> str | None:
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if status.st_size > MAX_HASHED_BYTES:
+            return f"{status.st_size} bytes of {status.st_mtime_ns}"
+        with Path(path).open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):  # not ours to read, or no path at all
+        return None
 
 
 class _Thaw(pickle.Unpickler):

@@ -13,7 +13,7 @@ import ast
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
@@ -40,6 +40,8 @@ class Origins:
 
     def __init__(self) -> None:
         self._origins: dict[str, bytes] = {}
+        self._versions: dict[str, str | None] = {}
+        self._distributions: Mapping[str, list[str]] | None = None
         self._files: dict[str, tuple[bytes, frozenset[str]]] = {}
 
     def origin(self, module: str) -> bytes:
@@ -61,13 +63,13 @@ class Origins:
         return self._origins[top]
 
     def _find(self, top: str) -> bytes:
-        if (known := installed_version(top)) is not None:
+        if (known := self.installed_version(top)) is not None:
             return token(b"installed", f"{top} {known}".encode())
         digests: dict[str, bytes] = {}
         waiting = {top}
         while waiting:
             name = waiting.pop()
-            if (known := installed_version(name)) is not None:
+            if (known := self.installed_version(name)) is not None:
                 digests[name] = known.encode()
                 continue
             if name not in self._files:
@@ -76,28 +78,27 @@ class Origins:
             waiting |= imports - digests.keys()
         return token(b"files", b"".join(token(n.encode(), digests[n]) for n in sorted(digests)))
 
+    def installed_version(self, top: str) -> str | None:
+        """Return the version of an installed top-level module; None for a user's own."""
+        if top not in self._versions:
+            self._versions[top] = self._find_version(top)
+        return self._versions[top]
 
-@lru_cache(maxsize=4096)
-def installed_version(top: str) -> str | None:
-    """Return the version of an installed top-level module; None for a user's own."""
-    if top in sys.builtin_module_names or top in sys.stdlib_module_names:
-        return "stdlib"
-    if top.startswith("_cython_"):
-        return "cython"  # made in memory by compiled modules; its name holds its version
-    if top == "matensemble":  # also where it is installed for development
-        return version("matensemble-sdk")
-    places = _places(top)
-    if not places or not all(map(_is_installed, places)):
-        return None
-    distributions = _distributions().get(top)
-    if not distributions:
-        return None  # put there by hand
-    return ", ".join(f"{name} {version(name)}" for name in sorted(set(distributions)))
-
-
-@lru_cache(maxsize=1)
-def _distributions() -> dict[str, list[str]]:
-    return dict(packages_distributions())
+    def _find_version(self, top: str) -> str | None:
+        if top in sys.builtin_module_names or top in sys.stdlib_module_names:
+            return "stdlib"
+        if top.startswith("_cython_"):
+            return "cython"  # made in memory by compiled modules; its name holds its version
+        if top == "matensemble":  # also where it is installed for development
+            return version("matensemble-sdk")
+        places = _places(top)
+        if not places or not all(map(_is_installed, places)):
+            return None
+        if self._distributions is None:
+            self._distributions = packages_distributions()
+        names = sorted(set(self._distributions.get(top, ())))
+        # Without a distribution it was put there by hand.
+        return ", ".join(f"{name} {version(name)}" for name in names) or None
 
 
 @lru_cache(maxsize=1)

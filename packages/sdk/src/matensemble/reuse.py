@@ -35,6 +35,10 @@ from matensemble.workflow import Workflow
 
 REUSE_FORMAT = 1
 LATEST = "latest"
+_WORDS = {
+    "number": "another number of chores before it have the same content",
+    "program": "the program changed, or a file that its command names",
+}
 LOGGER = logging.getLogger("matensemble")
 
 
@@ -105,7 +109,7 @@ class Source:
         self._chores = {chore.id: chore for chore in Workflow.read(run).chores()}
         replay = Replay.of(read_records(run, skip_damaged=True))
         self._standings = replay.standings
-        self._added = [added.chore for added in replay.added]
+        self._extended = {added.chore.name for added in replay.added}
         self._plan = read_plan(run)
         self._whole: set[str] | None = None
         groups: dict[str, list[str]] = {}
@@ -129,7 +133,7 @@ class Source:
         ):
             return "the earlier one was retried with another number of tasks"
         if key.is_conditional and chore.id not in self._whole_chores():
-            return "a chore before the earlier one had failed"
+            return "not all chores before the earlier one completed, or others were gathered"
         directory, code = self.run.chore_dir(chore.id), standing.exit_code or 0
         return _check(chore, Found(key.id, key.key, directory, standing.attempt, code))
 
@@ -138,12 +142,15 @@ class Source:
         if self._whole is None:
             self._whole = set()
             members: dict[str, list[str]] = {}
-            for chore in (*self._chores.values(), *self._added):
+            for chore in self._chores.values():
                 members.setdefault(chore.name, []).append(chore.id)
             for chore in sorted(self._chores.values(), key=lambda chore: chore.stage):
                 before = [*chore.upstream, *(i for g in chore.gathers for i in members.get(g, ()))]
                 standing = self._standings.get(chore.id, UNTOUCHED)
-                if standing.state is ChoreState.COMPLETED and self._whole.issuperset(before):
+                is_complete = self._whole.issuperset(before) and (
+                    self._extended.isdisjoint(chore.gathers)  # by what this run may not do
+                )
+                if standing.state is ChoreState.COMPLETED and is_complete:
                     self._whole.add(chore.id)
         return self._whole
 
@@ -294,13 +301,11 @@ def _describe(name: str, before: ChoreKey, now: ChoreKey, changed: Sequence[str]
             return "it depends on other chores than before"
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         return f"upstream {changed[0]}{more} changed"
-    if name == "number":
-        return "another number of chores before it have the same content"
     if name in ("num_tasks", "mpi", "version", "python", "success_codes"):
         default = {"num_tasks": 1, "mpi": 0, "success_codes": "0"}.get(name, "none")
         was, is_now = (key.parts.get(name, default) for key in (before, now))
         return f"{name} changed from {was} to {is_now}"
-    return f"{name} changed"
+    return _WORDS.get(name, f"{name} changed")
 
 
 # --- workflow.reuse ---------------------------------------------------------------------------
