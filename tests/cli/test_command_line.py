@@ -92,7 +92,7 @@ def test_version_shows_what_is_installed() -> None:
     ("error", "exit_code"),
     [
         (RunInterruptedError("/run", "SIGINT"), 130),
-        (RunFailedError("/run", "the executor is gone\x1b[2J"), 1),
+        (RunFailedError("/run", "the executor is gone\x1b[2J"), 70),
         (KeyboardInterrupt(), 130),
     ],
 )

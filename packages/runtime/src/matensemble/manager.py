@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -37,7 +38,7 @@ from matensemble.runtime.inbox import Deposed, Inbox, OutcomeAsked
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.launch import Preparer
 from matensemble.runtime.outcomes import results_of
-from matensemble.runtime.owner import Lease, claim
+from matensemble.runtime.owner import SILENCE_SECONDS, Lease, claim
 from matensemble.runtime.recorder import Listener, Recorder
 from matensemble.runtime.resumption import Legacy, take_over_journal, was_started
 from matensemble.runtime.scheduler.events import AllocationLearned, InterruptRequested
@@ -47,6 +48,7 @@ from matensemble.runtime.scheduler.resources import Allocation
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.signals import SWITCH
 from matensemble.runtime.spawner import Spawner
+from matensemble.runtime.starting import StartingBeat
 from matensemble.runtime.walltime import Deadline, find_time_left
 from matensemble.runtime.watchdog import Watchdog
 from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
@@ -176,6 +178,8 @@ class FluxManager:
         run, options = self.run_dir, self._options
         stack.callback(_close_log, self._logger, _open_log(self._logger, run))
         lease = self._claim(stack)
+        beat = StartingBeat(run, lease.epoch, self._clock)
+        stack.callback(beat.stop)
         legacy = self._take_over() if options.resume else Legacy(self.workflow, Replay())
         if options.dashboard:
             dashboard = DashboardProcess(run, options.dashboard, self._logger)
@@ -226,6 +230,7 @@ class FluxManager:
             restored=legacy.restored(),
             observers=(caretaker,),
         )
+        engine.on_start = beat.stop
         engine.add_duty(self._leave_where_deposed(lease))
         engine.add_duty(watchdog.check)
         engine.add_duty(serve_requests(ControlDesk(run, self._logger), engine))
@@ -236,7 +241,13 @@ class FluxManager:
         """Make this process the driver; how it ends, it gives the run back."""
         run, options = self.run_dir, self._options
         try:
-            lease = claim(run, self._clock, takeover=options.takeover, logger=self._logger)
+            lease = claim(
+                run,
+                self._clock,
+                takeover=options.takeover,
+                wait=_Wait(loud=options.progress),
+                logger=self._logger,
+            )
         except OSError as error:
             raise _not_writable(run, error) from error
         stack.callback(_release, lease, self._logger)
@@ -375,6 +386,23 @@ def _tell_failures(run: workdir.RunDir) -> None:
         status = read_status_of(run)
         for line in describe_failures(status, run, MAX_FAILURES_TOLD) if status else ():
             click.echo(line, err=True)
+
+
+class _Wait:
+    """Waits for another driver to give a sign of life, and says so once on a terminal."""
+
+    def __init__(self, *, loud: bool) -> None:
+        self._loud = loud
+
+    def __call__(self, seconds: float) -> None:
+        if self._loud:
+            self._loud = False
+            print(
+                "matensemble: another driver holds this run and may be alive: "
+                f"watching it for up to {SILENCE_SECONDS:.0f} s (--takeover does not wait)",
+                file=sys.stderr,
+            )
+        time.sleep(seconds)
 
 
 def _release(lease: Lease, logger: logging.Logger) -> None:

@@ -29,7 +29,8 @@ ELSEWHERE = {
     "dashboard": "matensemble-dashboard",
 }
 """Subcommands of our other distributions."""
-EXIT_FAILED = 1
+EXIT_DRIVER_FAILED = 70
+"""`EX_SOFTWARE` of sysexits.h; the chores are not to blame."""
 EXIT_USAGE = 2
 EXIT_OUT_OF_TIME = 75
 """`EX_TEMPFAIL` of sysexits.h: try again later."""
@@ -81,7 +82,7 @@ class InstalledCommands(click.Group):
             ctx.exit(EXIT_OUT_OF_TIME if error.is_out_of_time else EXIT_INTERRUPTED)
         except RunFailedError as error:
             _tell(error)
-            ctx.exit(EXIT_FAILED)
+            ctx.exit(EXIT_DRIVER_FAILED)
         except MatEnsembleError as error:
             _tell(error)
             ctx.exit(EXIT_USAGE)
@@ -133,8 +134,8 @@ def _print_version(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> N
 @click.command(
     cls=InstalledCommands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 some chores failed, 2 wrong usage, 75 out of time, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 done, 1 some chores failed, 2 wrong usage, 3 a request is not answered "
+    "yet, 70 the driver could not go on, 75 out of time, 130 interrupted.",
 )
 @click.option(
     "--version",

@@ -252,6 +252,8 @@ def main() -> int:
     if len(sys.argv) != 5 or options.keys() != {"--chore-id", "--spec-file"}:
         sys.stderr.write(USAGE)
         return 2
+    if sys.stdout is not None:  # what is printed is seen while it runs, and is a sign of life
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     gc.disable()  # until the function is loaded: importing makes objects, not garbage
     faulthandler.enable()  # a crash in compiled code then says where in the function it was
     script_dir = os.environ.get(environment.SCRIPT_DIR)

@@ -129,8 +129,8 @@ def run(directory: Path, **chosen: Any) -> None:
 
     Ctrl-C once ends what runs and leaves a truthful status; twice leaves at once. Exits with 0 if
     all chores completed (or are such whose failure is ignored), 1 if some failed, 2 if the run
-    could not be started, 75 if the time of the allocation was over before that, 130 if it was
-    interrupted.
+    could not be started, 70 if its driver could not go on (the executor was lost …), 75 if the
+    time of the allocation was over before its end, 130 if it was interrupted.
     """
     _drive(RunDir(directory.absolute()), _options(chosen))
 

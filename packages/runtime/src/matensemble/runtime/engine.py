@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -26,7 +25,7 @@ from queue import Empty
 from typing import Protocol
 
 from matensemble.chore import Chore, ChoreSpec
-from matensemble.errors import FormatError, RunFailedError, RunInterruptedError
+from matensemble.errors import RunFailedError, RunInterruptedError
 from matensemble.model import ChoreState, OutputReference, Reason, RunState
 from matensemble.records import RecordKind
 from matensemble.results import Results
@@ -34,6 +33,7 @@ from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.executors.base import Executor, ExecutorLost, JobEnded
 from matensemble.runtime.inbox import Deposed, Inbox, InboxEvent, OutcomeAsked
 from matensemble.runtime.journal import Journal
+from matensemble.runtime.judgement import Judge
 from matensemble.runtime.launch import Preparer
 from matensemble.runtime.outbox import DISK_TROUBLE, Outbox
 from matensemble.runtime.outcomes import result_of
@@ -55,8 +55,8 @@ from matensemble.runtime.scheduler.events import (
 from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.scheduler.states import LIVE, Phase
-from matensemble.runtime.settlement import salvage, settle
-from matensemble.runtime.spawner import Addition, Spawner
+from matensemble.runtime.settlement import annotate
+from matensemble.runtime.spawner import Spawner
 from matensemble.runtime.standstill import Standstill
 from matensemble.runtime.timer import Timer
 from matensemble.runtime.view import View
@@ -69,10 +69,6 @@ INTERRUPT_PATIENCE_SECONDS = 4.5
 """How long an interrupted run waits for its chores to end: TERM, KILL after 3 s, and a little."""
 LAST_RESOURCES_SECONDS = 1.0
 """How long the end of a run waits for resources that come back after the last chore ended."""
-LAG_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-"""Waits before a result that is not there is looked for again, about a minute in all: a network
-file system may show a directory as it was that long ago."""
-
 _PASSIVE = (ChoreSubmitted, ChoreStarted)
 """Facts that cannot let anything start."""
 
@@ -162,6 +158,14 @@ class Engine:
         self._restored = restored
         self._observers = observers
         self._timer: Timer[InboxEvent] = Timer()
+        self._judge = Judge(
+            workflow.run,
+            state,
+            spawner,
+            timer=self._timer,
+            clock=clock,
+            may_lag=executor.sees_files_late,
+        )
         self._outbox = Outbox(
             workflow.run,
             journal=journal,
@@ -174,9 +178,9 @@ class Engine:
         )
         self.time_left: Callable[[float], float | None] = lambda _: None
         """Seconds that a chore may take which is started at a monotonic time; None: no limit."""
+        self.on_start: Callable[[], object] = lambda: None
+        """Called once all chores are known, before the first status of this driver."""
         self._duties: list[Duty] = []
-        self._host = socket.gethostname()
-        self._looked_for: dict[tuple[str, int], int] = {}  # how often, for a result that lags
         self._has_news = False
         self._is_time_over = False
         self._run_state = RunState.RUNNING
@@ -188,6 +192,7 @@ class Engine:
         self._has_frozen = False
         self._standstill = Standstill(workflow.run, state, clock)
         self._has_told_of_status = False
+        self._published_state: RunState | None = None
 
     def add_duty(self, duty: Duty) -> None:
         """Let something be done about twice a second."""
@@ -212,14 +217,16 @@ class Engine:
         """
         try:
             self._admit_chores()
+            self.on_start()
             self._publish(force=True)
             self._hear_of_orphans()
+            self._do_duties()  # a request may wait that gives a finished run something to do
             while not self._is_done():
                 strategy.process_futures(self._buffer_time)
                 self._do_duties()
             return self._conclude()
         except Deposed as error:
-            raise RunInterruptedError(str(self.workflow.run.root), str(error)) from None
+            raise RunFailedError(str(self.workflow.run.root), str(error)) from None
         except BaseException as error:
             if not self._run_state.is_terminal:
                 with suppress(OSError):  # perhaps the very disk that failed
@@ -414,19 +421,13 @@ class Engine:
                 observer.started(entry.chore, event.attempt)
 
     def _what_became_of(self, lost: AttemptLost) -> list[Event]:
-        """Return what is to be made of an attempt of which nothing is known.
-
-        Its result is the evidence: where it is intact, the chore completed, whoever saw it.
-        """
+        """Return what is to be made of an attempt of which nothing is known."""
         entry = self.state.entry(lost.chore_id)
         if entry.attempt != lost.attempt or entry.state not in LIVE:
             return []
-        self._tell_attempt_ended(entry.chore, lost.attempt)
-        if not salvage(self.workflow.run, entry.chore, lost.attempt):
-            return [lost]
-        finished = ChoreFinished(lost.chore_id, lost.attempt, None, 0)
-        finished, additions = self._with_additions(entry.chore, finished)
-        return [*additions, finished, ResourcesFreed(lost.chore_id, lost.attempt)]
+        for observer in self._observers:
+            observer.attempt_ended(entry.chore, lost.attempt)
+        return self._judge.judge_lost(lost)
 
     def _begin_to_leave(self, event: InterruptRequested | DrainRequested) -> None:
         phase = self.state.phase
@@ -466,49 +467,18 @@ class Engine:
         if entry.attempt != ended.attempt or entry.state not in LIVE:
             self._handle(*self._unsettled.pop(key, ()))
             return entry.state  # an executor may repeat itself
-        finished = settle(self.workflow.run, chore, ended, may_lag=self._may_lag(entry, key))
-        if finished is None:
-            self._look_again_later(ended, key)
+        verdict = self._judge.judge(ended)
+        if verdict is None:
             return entry.state
-        self._looked_for.pop(key, None)
         freed = self._unsettled.pop(key, ())
+        finished, additions = verdict
         if finished.errno in DISK_TROUBLE:
             self._outbox.degrade(OSError(finished.errno, finished.detail))
-        finished, additions = self._with_additions(chore, finished)
-        self._tell_attempt_ended(chore, ended.attempt)
+        for observer in self._observers:
+            observer.attempt_ended(chore, ended.attempt)
         self._handle(*additions, finished, *freed)
         self._tell_ended(entry, finished)
         return entry.state
-
-    def _may_lag(self, entry: Entry, key: tuple[str, int]) -> bool:
-        """Whether what a chore wrote may not be seen here yet: it ran on another host."""
-        if not self._executor.sees_files_late or self._looked_for.get(key, 0) >= len(LAG_SECONDS):
-            return False
-        nodes = self.state.allocation.nodes
-        return any(nodes[share.node].name != self._host for share in entry.placement or ())
-
-    def _look_again_later(self, ended: JobEnded, key: tuple[str, int]) -> None:
-        count = self._looked_for.get(key, 0)
-        self._looked_for[key] = count + 1
-        self._timer.set(self._clock.monotonic() + LAG_SECONDS[count], ended)
-
-    def _with_additions(
-        self, chore: Chore, finished: ChoreFinished
-    ) -> tuple[ChoreFinished, list[Addition]]:
-        """Return the outcome of an attempt, and what joins the graph with it.
-
-        The additions are handled before the completion, or a gather could slip through between.
-        """
-        if finished.reason is not None:
-            return finished, []
-        try:
-            return finished, self._spawner.after(chore)
-        except FormatError as error:
-            return finished._replace(reason=Reason.RESULT_CORRUPT, detail=str(error)), []
-
-    def _tell_attempt_ended(self, chore: Chore, attempt: int) -> None:
-        for observer in self._observers:
-            observer.attempt_ended(chore, attempt)
 
     def _tell_ended(self, entry: Entry, finished: ChoreFinished) -> None:
         chore = entry.chore
@@ -525,6 +495,8 @@ class Engine:
                 f": {detail}" if detail else "",
                 self.workflow.run.chore_dir(chore.id),
             )
+            if finished.reason is Reason.CANCELLED:  # ended for a limit: its stderr does not say so
+                annotate(self.workflow.run, chore, reason, finished.exit_code, detail)
         if entry.state.is_terminal:
             for observer in self._observers:
                 observer.ended(entry)
@@ -568,18 +540,28 @@ class Engine:
 
     def _publish(self, *, force: bool = False) -> None:
         """Publish the status; a projection that cannot be written must not end the run."""
-        run_state, detail = self._run_state, self._detail
-        if not run_state.is_terminal and self._outbox.is_degraded:
-            run_state, detail = RunState.DEGRADED, self._outbox.problem
-        elif run_state is RunState.RUNNING and self.state.phase is Phase.PAUSED:
-            run_state = RunState.PAUSED
+        run_state, detail = self._shown_state()
         try:
-            self._recorder.publish(
-                self.state, run_state, self._journal.sequence, detail=detail, force=force
+            is_written = self._recorder.publish(
+                self.state,
+                run_state,
+                self._journal.sequence,
+                detail=detail,
+                force=force or run_state is not self._published_state,
             )
         except OSError as error:
             if not self._has_told_of_status:
                 self._logger.error("the status cannot be written, the run goes on: %s", error)
             self._has_told_of_status = True
         else:
-            self._has_told_of_status = False
+            if is_written:
+                self._published_state, self._has_told_of_status = run_state, False
+
+    def _shown_state(self) -> tuple[RunState, str]:
+        """Return the state of the run as others see it, and why it is in it."""
+        run_state, detail = self._run_state, self._detail
+        if not run_state.is_terminal and self._outbox.is_degraded:
+            return RunState.DEGRADED, self._outbox.problem
+        if run_state is RunState.RUNNING and self.state.phase is Phase.PAUSED:
+            return RunState.PAUSED, detail
+        return run_state, detail

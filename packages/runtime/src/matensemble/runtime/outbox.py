@@ -231,5 +231,3 @@ class Outbox:
         self._orders = deque(waiting.values())
         for order in others:
             self._carry_out(order)
-
-

@@ -73,7 +73,7 @@ class Recorder:
         self._logged = Counts()
         self._rate = 0.0
         self._rated_at = clock.monotonic()
-        self._rated_ended = 0
+        self._rated_ended: int | None = None  # what had ended before this driver is no rate of its
         self._template = RunStatus(
             run=run.root.name,
             state=RunState.RUNNING,
@@ -92,15 +92,23 @@ class Recorder:
         *,
         detail: str = "",
         force: bool = False,
-    ) -> None:
-        """Write `status.json`, unless that was done a moment ago and `force` is false."""
+    ) -> bool:
+        """Write `status.json`, unless that was done a moment ago and `force` is false.
+
+        Returns whether it was written.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
         now = self._clock.monotonic()
         if not force:
             if now < self._next_publication:
-                return
+                return False
             self._next_publication = now + PUBLISH_INTERVAL_SECONDS
             if sequence == self._published and now < self._next_heartbeat:
-                return
+                return False
         self._published = sequence
         self._next_heartbeat = now + HEARTBEAT_SECONDS
         self._beat += 1
@@ -111,6 +119,7 @@ class Recorder:
         self._log(status, now, force)
         for listener in self._listeners:
             listener(status)
+        return True
 
     def _status(
         self, state: SchedulerState, run_state: RunState, sequence: int, detail: str, now: float
@@ -139,10 +148,12 @@ class Recorder:
         )
 
     def _measure_rate(self, num_ended: int, now: float) -> None:
+        if self._rated_ended is None:
+            self._rated_at, self._rated_ended = now, num_ended
         seconds = now - self._rated_at
         if seconds < PUBLISH_INTERVAL_SECONDS:
             return
-        weight = exp(-seconds / RATE_MEMORY_SECONDS) if self._rated_ended else 0.0
+        weight = exp(-seconds / RATE_MEMORY_SECONDS) if self._rate else 0.0
         lately = (num_ended - self._rated_ended) / seconds
         self._rate = weight * self._rate + (1 - weight) * lately
         self._rated_at, self._rated_ended = now, num_ended

@@ -127,7 +127,7 @@ def _make_again(state: SchedulerState, culprit: Entry, entry: Entry, why: str) -
     if culprit.state is COMPLETED:
         state.move(culprit, BLOCKED)
         culprit.exit_code = None
-        state.has_revoked = True
+        state.disturb()
         state.record(RecordKind.REVOKED, culprit, {"d": why} if why else None)
         state.decide_anew(culprit)
     if culprit.state.is_terminal:

@@ -81,8 +81,10 @@ def _check_chores(state: SchedulerState) -> None:
         waits = sum(not state.entry(up).is_satisfied for up in entry.chore.upstream)
         waits += (name in gathering) + entry.past.is_delayed
         if entry.state is BLOCKED:
-            assert waits == entry.missing > 0, f"{name} is blocked without a reason"
-        elif entry.state is READY and not state.has_revoked:
+            assert entry.missing > 0, f"{name} is blocked without a reason"
+            counts_all = waits == entry.missing or (state.is_disturbed and waits > entry.missing)
+            assert counts_all, f"{name} waits for {waits} and counts {entry.missing}"
+        elif entry.state is READY and not state.is_disturbed:
             assert waits == 0, f"{name} is {entry.state} before its dependencies completed"
         if entry.state in (BLOCKED, READY):
             assert entry.placement is None or entry.attempt, f"{name} holds resources too early"

@@ -69,9 +69,9 @@ class SchedulerState:
         Chores that wait before another attempt.
     is_signalled
         Whether what runs was told by a signal that the allocation ends.
-    has_revoked
-        Whether a result turned out to be gone since starts were last considered, so that a chore
-        may be ready that cannot run.
+    is_disturbed
+        Whether a chore lost a result that its dependents had counted on, so that one may wait for
+        more than it has counted.
     roster, starter
         The parts of the state, for the modules of this package that change it with it.
     """
@@ -86,7 +86,8 @@ class SchedulerState:
         self.starter = Starter(self.policy)
         self.num_delayed = 0
         self.is_signalled = False
-        self.has_revoked = False
+        self.is_disturbed = False
+        self._has_unchecked_ready = False
         self._event: type = object
         self._out: list[Instruction] = []
 
@@ -217,8 +218,8 @@ class SchedulerState:
         if not self.roster.total[READY]:
             self.starter.forget_waiter()
             return
-        if self.has_revoked:
-            self._hold_back_what_lost_a_result()
+        if self._has_unchecked_ready:
+            self._hold_back_what_cannot_run()
         for start in self.starter.starts(event.time_left):
             self._submit(start)
 
@@ -325,13 +326,24 @@ class SchedulerState:
         fields = {"header": chore.to_header(), "parent": parent}
         self._out.append(Record(RecordKind.CHORE_ADDED, chore.id, fields=fields))
 
-    def _hold_back_what_lost_a_result(self) -> None:
+    def disturb(self) -> None:
+        """Note that a result is gone on which dependents had counted.
+
+        Who they are is not remembered: the ready are looked at once, and the blocked when they
+        would become ready.
+        """
+        self.is_disturbed = self._has_unchecked_ready = True
+
+    def _hold_back_what_cannot_run(self) -> None:
         """Let the ready wait for results that are made again. O(ready chores), and rare."""
-        self.has_revoked = False
+        self._has_unchecked_ready = False
         for entry in self.starter.waiting():
-            if not all(self.entry(upstream).is_satisfied for upstream in entry.chore.upstream):
+            if not self._has_all(entry):
                 self.move(entry, BLOCKED)
                 self.decide_anew(entry)
+
+    def _has_all(self, entry: Entry) -> bool:
+        return all(self.entry(upstream).is_satisfied for upstream in entry.chore.upstream)
 
     def _submit(self, start: Start) -> None:
         entry, chore = start.entry, start.entry.chore
@@ -361,7 +373,11 @@ class SchedulerState:
     def one_less(self, entry: Entry) -> None:
         """Note that one of the things a chore waits for is there."""
         entry.missing -= 1
-        if not entry.missing and entry.state is BLOCKED:
+        if entry.missing or entry.state is not BLOCKED:
+            return
+        if self.is_disturbed and not self._has_all(entry):
+            self.decide_anew(entry)
+        else:
             self.become_ready(entry)
 
     def become_ready(self, entry: Entry) -> None:
@@ -469,6 +485,8 @@ class SchedulerState:
         """Bring a chore that has ended back to the start; `decide_anew` says how it goes on."""
         if entry.state is FAILED:
             self.uncount_failure(entry)
+        if entry.is_satisfied:
+            self.disturb()
         self.move(entry, BLOCKED)
         entry.reason = entry.exit_code = entry.root = None
         entry.detail, entry.is_cancelling, entry.own_past = "", False, None
