@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from matensemble.canonical import Canon, UnkeyableError
+from matensemble.canonical import Canon
 from matensemble.imported import Origins, UnknownOriginError
+from matensemble.reduction import UnkeyableError
 
 
 def code(function, by_value=()):

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from matensemble.canonical import Canon, Slot, UnkeyableError
+from matensemble.canonical import Canon, Slot
+from matensemble.reduction import UnkeyableError
 
 
 def digest(value, upstream=()):
@@ -93,6 +94,7 @@ def test_digests_are_equal_only_where_values_are(left, right):
 @pytest.mark.slow
 @given(st.lists(HASHABLE, max_size=5), st.randoms(use_true_random=False))
 def test_the_order_of_a_set_does_not_count(items, random):
+    items = list(set(items))  # of equal ones, such as 0 and False, a set keeps the first
     shuffled = random.sample(items, len(items))
     assert digest(set(items)) == digest(set(shuffled))
     assert digest(frozenset(items)) == digest(frozenset(shuffled))

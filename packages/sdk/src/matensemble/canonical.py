@@ -18,17 +18,10 @@ Called by `matensemble.content_key`.
 
 from __future__ import annotations
 
-import copyreg
-import datetime
-import dis
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
-from enum import Enum
-from fractions import Fraction
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from pathlib import PurePath
 from pickle import whichmodule  # type: ignore[attr-defined]
 from types import (
     BuiltinFunctionType,
@@ -44,30 +37,22 @@ from types import (
     WrapperDescriptorType,
 )
 from typing import Any, TypeVar
-from uuid import UUID
 
 import cloudpickle
 
 from matensemble.imported import Origins, UnknownOriginError
-from matensemble.plain_value import ATOMS, encode_code, nested_code, token
+from matensemble.plain_value import ATOMS, encode_code, names_of, token
+from matensemble.reduction import (
+    IMMUTABLE,
+    UnkeyableError,
+    is_immutable,
+    numpy_class,
+    reduces_itself,
+    reduction,
+)
 
 MAX_COMPOSITES = 5_000_000
 """Containers and objects of one value; tuples that share parts can unfold without end."""
-_REDUCE_PROTOCOL = 4  # the last whose reductions hold no buffers
-_GLOBAL_OPERATIONS = {
-    dis.opmap[name]
-    for name in (
-        *("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME"),
-        *("LOAD_FROM_DICT_OR_GLOBALS", "STORE_NAME", "DELETE_NAME"),
-    )
-    if name in dis.opmap
-}
-_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
-_IMMUTABLE = (
-    *(PurePath, Enum, Decimal, Fraction, UUID, range, slice),
-    *(datetime.date, datetime.time, datetime.timedelta, datetime.tzinfo),
-)
-"""Kinds of objects of which it does not matter whether two places hold the same one."""
 _CLASS_ENTRIES_LEFT_OUT = {
     *("__dict__", "__weakref__", "__module__", "__firstlineno__", "__static_attributes__"),
     *("_abc_impl", "__annotations_cache__"),
@@ -75,10 +60,6 @@ _CLASS_ENTRIES_LEFT_OUT = {
 _MODULE_ENTRIES_LEFT_OUT = {
     *("__builtins__", "__cached__", "__doc__", "__file__", "__loader__", "__spec__"),
 }
-
-
-class UnkeyableError(Exception):
-    """A value has no digest that could be relied on; the message says why."""
 
 
 class Slot:
@@ -277,7 +258,7 @@ class Walk:
             writer(self, value)
         elif isinstance(value, type):
             self._write_class(value)
-        elif kind is _numpy("ndarray"):
+        elif kind is numpy_class("ndarray"):
             self._write_array(value)
         else:
             self._write_object(value)
@@ -344,7 +325,7 @@ class Walk:
             # The order in memory survives pickling, and decides how sums are rounded.
             order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
             self._update(b"array")
-            self.write((_reduction(value.dtype), value.shape, order))
+            self.write((reduction(value.dtype), value.shape, order))
             if value.nbytes:
                 self._update(value.ravel(order=order).view("u1"))
 
@@ -388,7 +369,7 @@ class Walk:
     def _write_globals(self, code: CodeType, namespace: dict[str, Any]) -> None:
         if self._is_known(namespace):  # functions of one module see what others assign
             self._update(b"namespace;")
-        names, imports = _names_of(code)
+        names, imports = names_of(code)
         for name in names:
             self._update(token(b"g", name.encode()))
             if name in namespace:
@@ -480,12 +461,12 @@ class Walk:
     # --- everything else ----------------------------------------------------------------------
 
     def _write_object(self, value: Any) -> None:
-        is_immutable = isinstance(value, _IMMUTABLE) or _is_frozen(value)
-        if not is_immutable and self._is_known(value):
+        is_shareable = is_immutable(value)
+        if not is_shareable and self._is_known(value):
             return
-        if not isinstance(value, _IMMUTABLE):
-            self.has_reduced = True
-        reduced = _reduction(value)
+        if not self.has_reduced and not isinstance(value, IMMUTABLE):
+            self.has_reduced = reduces_itself(type(value))
+        reduced = reduction(value)
         if isinstance(reduced, str):
             self._write_global(value, reduced)
             return
@@ -494,7 +475,7 @@ class Walk:
         function, arguments, state, items, pairs, setter = (tuple(reduced) + (None,) * 4)[:6]
         self.write(function)
         self.write(arguments)
-        if is_immutable and type(state) is dict:
+        if is_shareable and type(state) is dict:
             self._write_mapping(state)  # the object's own, and so immutable too
         else:
             self.write(state)
@@ -509,51 +490,6 @@ class Walk:
             raise UnkeyableError(f"a {type(value).__name__} says nothing but its name")
         self._update(token(b"global", name.encode()))
         self._update(self._canon.module(module))
-
-
-def _reduction(value: Any) -> Any:
-    """Return how an object reduces itself.
-
-    Raises
-    ------
-    UnkeyableError
-        If it cannot.
-    """
-    kind = type(value)
-    reducer = cloudpickle.Pickler.dispatch_table.get(kind) or copyreg.dispatch_table.get(kind)
-    try:
-        return reducer(value) if reducer is not None else value.__reduce_ex__(_REDUCE_PROTOCOL)
-    except RecursionError:
-        raise
-    except Exception as error:  # whatever the object's own code raises
-        raise UnkeyableError(f"a {kind.__name__} cannot be pickled ({error})") from error
-
-
-def _is_frozen(value: Any) -> bool:
-    """Return whether an object cannot be changed: frozen dataclasses, NumPy's numbers and types."""
-    parameters = vars(type(value)).get("__dataclass_params__")
-    if parameters is not None:
-        return bool(parameters.frozen)
-    return isinstance(value, tuple(filter(None, (_numpy("generic"), _numpy("dtype")))))
-
-
-def _numpy(name: str) -> Any:
-    """Return a class of NumPy, or None where nobody has imported it."""
-    return getattr(sys.modules.get("numpy"), name, None)
-
-
-@lru_cache(maxsize=4096)
-def _names_of(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the globals that code uses, and the modules that it imports, with the code in it."""
-    names: set[str] = set()
-    imports: set[str] = set()
-    for inner in nested_code(code):
-        for instruction in dis.get_instructions(inner):
-            if instruction.opcode in _GLOBAL_OPERATIONS:
-                names.add(instruction.argval)
-            elif instruction.opcode == _IMPORT_NAME and instruction.argval:
-                imports.add(instruction.argval)
-    return tuple(sorted(names)), tuple(sorted(imports))
 
 
 _WRITERS: dict[type, Callable[[Walk, Any], None]] = {
@@ -575,5 +511,5 @@ _WRITERS: dict[type, Callable[[Walk, Any], None]] = {
     MethodType: Walk._write_method,
     TypeVar: Walk._write_type_variable,
     cached_property: Walk._write_cached_property,
-    type(lru_cache(_numpy)): Walk._write_cached_function,
+    type(lru_cache(numpy_class)): Walk._write_cached_function,
 }

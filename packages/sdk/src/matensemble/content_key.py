@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cloudpickle
 
 from matensemble import references
-from matensemble.canonical import Canon, Slot, UnkeyableError
+from matensemble.canonical import Canon, Slot
 from matensemble.chore import Chore, ChoreRegistry
 from matensemble.errors import FormatError
 from matensemble.policy import OnFailure
+from matensemble.reduction import UnkeyableError
 from matensemble.references import Gather
 from matensemble.workdir import RunDir
 

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 from struct import pack
 from types import CodeType, EllipsisType, NoneType, NotImplementedType
 from typing import Any, cast
+
+_GLOBAL_OPERATIONS = {
+    dis.opmap[name]
+    for name in (
+        *("LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME"),
+        *("LOAD_FROM_DICT_OR_GLOBALS", "STORE_NAME", "DELETE_NAME"),
+    )
+    if name in dis.opmap
+}
+_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
 
 
 def token(tag: bytes, data: bytes) -> bytes:
@@ -95,9 +106,23 @@ def _constant(value: Any) -> bytes:
     return encode_code(value)
 
 
-def nested_code(code: CodeType) -> Iterator[CodeType]:
+def _nested_code(code: CodeType) -> Iterator[CodeType]:
     """Yield a code object and all those inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from nested_code(constant)
+            yield from _nested_code(constant)
+
+
+@lru_cache(maxsize=4096)
+def names_of(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the globals that code uses, and the modules that it imports, with the code in it."""
+    names: set[str] = set()
+    imports: set[str] = set()
+    for inner in _nested_code(code):
+        for instruction in dis.get_instructions(inner):
+            if instruction.opcode in _GLOBAL_OPERATIONS:
+                names.add(instruction.argval)
+            elif instruction.opcode == _IMPORT_NAME and instruction.argval:
+                imports.add(instruction.argval)
+    return tuple(sorted(names)), tuple(sorted(imports))
