@@ -10,6 +10,7 @@ import functools
 import math
 import pickle
 import re
+import struct
 import threading
 import uuid
 from collections import OrderedDict, defaultdict, deque, namedtuple
@@ -71,7 +72,7 @@ def described(value):
     if isinstance(value, (set, frozenset)):
         return kind, sorted(repr(described(item)) for item in value)
     if isinstance(value, float):
-        return kind, value.hex(), repr(math.copysign(1, value))
+        return kind, struct.pack("d", value)  # there are many that are no number
     if isinstance(value, complex):
         return kind, described(value.real), described(value.imag)
     return kind, repr(value)
