@@ -26,6 +26,12 @@ STATIC = ROOT / "packages/dashboard/src/matensemble/dashboard/static"
 PACKAGES = ("sdk", "worker", "runtime", "dashboard")
 SOURCES = tuple("packages/" + name + "/src" for name in PACKAGES)
 OLDEST_PYTHON = (3, 11)
+TORTURES = (
+    "tests/reliability",
+    "tests/runtime/test_lock_torture.py",
+    "tests/runtime/scheduler/test_scheduler_machine.py",
+)
+"""Tests that look longer where MATENSEMBLE_LONG is set."""
 
 
 class SetupError(Exception):
@@ -226,6 +232,14 @@ def test(arguments: list) -> None:
     run(python, "-m", "pytest", *arguments, env=activated())
 
 
+def torture(arguments: list) -> None:
+    """Look for what breaks a run, much longer than the tests do; print how often each looked."""
+    python = set_up("dev")
+    options = ("-rP", "--hypothesis-show-statistics", "--timeout=3600")
+    env = dict(activated(), MATENSEMBLE_LONG="1")
+    run(python, "-m", "pytest", *options, *(arguments or TORTURES), env=env)
+
+
 def lint(_arguments: list) -> None:
     """Check style and formatting (ruff)."""
     python = set_up("dev")
@@ -269,7 +283,7 @@ def wheels(_arguments: list) -> None:
     run(python, "tests/wheels/try_wheels.py", target, env=activated())
 
 
-COMMANDS = (example, test, lint, types, imports, frontend, docs, wheels)
+COMMANDS = (example, test, torture, lint, types, imports, frontend, docs, wheels)
 
 
 def main() -> None:
@@ -283,7 +297,9 @@ def main() -> None:
     )
     by_name = {command.__name__: command for command in COMMANDS}
     parser.add_argument("command", choices=sorted(by_name), metavar="command")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on (example, test)")
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, help="passed on (example, test, torture)"
+    )
     options = parser.parse_args()
     try:
         if sys.version_info < OLDEST_PYTHON:

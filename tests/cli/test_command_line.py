@@ -14,6 +14,13 @@ from click.testing import CliRunner
 from matensemble import cli
 from matensemble.errors import RunFailedError, RunInterruptedError
 
+SUBCOMMANDS = (
+    *("run", "resume"),
+    *("status", "logs", "explain", "graph", "validate", "list", "batch-script"),
+    *("pause", "unpause", "cancel", "retry", "prioritise", "add-time"),
+)
+"""Of the SDK and the runtime."""
+
 
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
@@ -30,7 +37,7 @@ def _entry(name: str, value: str) -> EntryPoint:
 def test_help_names_every_subcommand_that_is_installed() -> None:
     answer = CliRunner().invoke(cli.main, ["--help"])
     assert answer.exit_code == 0
-    for name in ("graph", "list", "logs", "run", "status", "validate"):
+    for name in SUBCOMMANDS:
         assert f"\n  {name} " in answer.output
     assert answer.stderr == ""
 
@@ -74,9 +81,10 @@ def test_an_unknown_subcommand_is_wrong_usage() -> None:
 
 
 def test_a_subcommand_that_is_not_installed_names_its_package(others: list[EntryPoint]) -> None:
-    answer = CliRunner().invoke(cli.main, ["run", "somewhere"])
-    assert answer.exit_code == 2
-    assert "pip install matensemble-runtime" in answer.stderr
+    for command in ("run", "resume"):
+        answer = CliRunner().invoke(cli.main, [command, "somewhere"])
+        assert answer.exit_code == 2
+        assert "pip install matensemble-runtime" in answer.stderr
 
 
 def test_version_shows_what_is_installed() -> None:
@@ -116,7 +124,7 @@ def test_errors_become_words_and_exit_codes(
 
 
 def test_a_folder_without_a_run_is_wrong_usage(tmp_path: Path) -> None:
-    for command in ("status", "validate", "graph"):
+    for command in ("status", "validate", "graph", "resume", "pause", "unpause"):
         answer = CliRunner().invoke(cli.main, [command, str(tmp_path)])
         assert answer.exit_code == 2
         assert answer.stderr.startswith(f"Error: {tmp_path}: no run is here")

@@ -1,8 +1,7 @@
 """Fifty processes race for a run, again and again: one of them gets it, each time.
 
-The winner of a race is killed, or stopped until the others take it for dead and then continued. The
-long version: ``MATENSEMBLE_TORTURE=200 pytest -rP tests/runtime/test_lock_torture.py``, where the
-number is that of the races.
+The winner of a race is killed, or stopped until the others take it for dead and then continued.
+``MATENSEMBLE_LONG=1`` runs many more races; ``pytest -rP`` shows how many there were.
 
 Started as a program, this file is the arena: one process that forks the racers.
 """
@@ -33,7 +32,7 @@ from matensemble.status import RunStatus
 from matensemble.workdir import RunDir
 
 NUM_RACERS = 50
-NUM_RACES = int(os.environ.get("MATENSEMBLE_TORTURE", "3"))
+NUM_RACES = 200 if os.environ.get("MATENSEMBLE_LONG") else 3
 SILENCE_SECONDS = 5.0
 """Of a stopped winner. Long enough for a winner that runs to publish, however busy the machine."""
 WAIT_SCALE = 0.05

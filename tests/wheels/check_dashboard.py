@@ -17,6 +17,7 @@ from matensemble.status import Counts, RunStatus
 expect.absent("flux", "rich", "httpx", "matplotlib")
 expect.absent("matensemble.manager", "matensemble.runtime", "matensemble.runtime_worker")
 expect.command("dashboard", "--help")
+assert "\n  resume " not in expect.command("--help")
 
 run_dir = Path(workdir.DIRECTORY_PREFIX + "20260101_120000")
 run_dir.mkdir(mode=0o700)

@@ -5,11 +5,15 @@ import study
 
 from matensemble.pipeline import Pipeline
 
-SUBCOMMANDS = ("run", "status", "logs", "graph", "validate", "list", "dashboard")
+SUBCOMMANDS = (
+    *("run", "resume", "dashboard"),
+    *("status", "logs", "explain", "graph", "validate", "list", "batch-script"),
+    *("pause", "unpause", "cancel", "retry", "prioritise", "add-time"),
+)
 
 if __name__ == "__main__":
     help_text = expect.command("--help")
-    missing = [name for name in SUBCOMMANDS if name not in help_text]
+    missing = [name for name in SUBCOMMANDS if f"\n  {name} " not in help_text]
     assert not missing, f"not listed: {missing}"
     for name in SUBCOMMANDS:
         expect.command(name, "--help")

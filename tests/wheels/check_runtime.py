@@ -1,4 +1,7 @@
-"""SDK, worker and runtime: a script runs, and so does what the SDK alone saved elsewhere."""
+"""SDK, worker and runtime: a script runs, and so does what the SDK alone saved elsewhere.
+
+Resumed, what has ended stays so, and what lost its result is made again.
+"""
 
 import json
 import pickle
@@ -25,3 +28,10 @@ if __name__ == "__main__":
     (result,) = saved.glob("out/chore-total-*/result.pickle")
     assert pickle.loads(result.read_bytes()) == study.EXPECTED
     expect.command("run", saved, exit_code=2)  # it was started before
+    assert "completed" in expect.command("resume", saved, "--cores", "2")
+    (total,) = saved.glob("out/chore-total-*")
+    result.unlink()
+    expect.command("resume", saved, "--cores", "2")
+    assert pickle.loads(result.read_bytes()) == study.EXPECTED
+    assert (total / "attempts" / "1").is_dir()
+    assert "Attempts" in expect.command("explain", saved, total.name)

@@ -17,7 +17,12 @@ study.record(pipe)
 run_dir = Path(pipe.save())
 expect.command("validate", run_dir)
 assert "square" in expect.command("graph", run_dir)
-expect.command("run", run_dir, exit_code=2)
+for command in ("run", "resume"):
+    assert "matensemble-runtime" in expect.command(command, run_dir, exit_code=2)
+expect.command("pause", run_dir, exit_code=1)  # nothing drives it
+assert "#SBATCH" in expect.command(
+    *("batch-script", run_dir, "--site", "slurm", "--nodes", 2, "--walltime", "1h")
+)
 run_dir.rename(sys.argv[1])
 
 unsubmitted = Pipeline()
