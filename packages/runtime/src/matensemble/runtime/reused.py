@@ -251,8 +251,9 @@ def _bring(found: Found, chore: Chore, target: Path) -> int:
     for path in chore.outputs.values():
         _copy(found.chore_dir / path, target / path)
     for name in (workdir.STDOUT, workdir.STDERR):
-        with suppress(FileNotFoundError):
-            _copy(found.chore_dir / name, target / name)
+        source = found.chore_dir / name
+        if source.exists():
+            _copy(source, target / name)
     if chore.kind is not ChoreType.PYTHON:
         return found.attempt
     return _bring_result(found.chore_dir, chore, target / workdir.RESULT)
@@ -273,7 +274,10 @@ def _bring_result(source_dir: Path, chore: Chore, target: Path) -> int:
 
 
 def _link(source: Path, target: Path) -> None:
-    temporary = _temporary(target)
+    with suppress(FileExistsError):
+        os.link(source, target)
+        return
+    temporary = _temporary(target)  # of a driver that was killed at this point
     os.link(source, temporary)
     temporary.replace(target)
     with suppress(FileNotFoundError):  # it stays where both are the same file already
