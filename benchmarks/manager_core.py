@@ -29,8 +29,9 @@ from queue import SimpleQueue
 from row import HEADER, Row, print_rows
 
 from matensemble.model import RunState
-from matensemble.runtime.engine import Engine, Inbox
+from matensemble.runtime.engine import Engine
 from matensemble.runtime.executors.request import LaunchRequest
+from matensemble.runtime.inbox import Inbox
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.recorder import Recorder
 from matensemble.runtime.scheduler.events import AllocationLearned

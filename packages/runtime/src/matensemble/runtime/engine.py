@@ -69,6 +69,7 @@ INTERRUPT_PATIENCE_SECONDS = 4.5
 """How long an interrupted run waits for its chores to end: TERM, KILL after 3 s, and a little."""
 LAST_RESOURCES_SECONDS = 1.0
 """How long the end of a run waits for resources that come back after the last chore ended."""
+_NEVER = float("inf")
 _PASSIVE = (ChoreSubmitted, ChoreStarted)
 """Facts that cannot let anything start."""
 
@@ -188,7 +189,7 @@ class Engine:
         self._asked: dict[str | None, list[Future[Results]]] = {}
         self._unsettled: dict[tuple[str, int], list[ResourcesFreed]] = {}
         self._duties_at = self._sync_at = clock.monotonic()
-        self._interrupt_deadline = float("inf")
+        self._interrupt_deadline = _NEVER
         self._has_frozen = False
         self._standstill = Standstill(workflow.run, state, clock)
         self._has_told_of_status = False
@@ -274,7 +275,8 @@ class Engine:
                 gc.enable()
 
     def _is_out_of_patience(self) -> bool:
-        return self._clock.monotonic() > self._interrupt_deadline
+        deadline = self._interrupt_deadline
+        return deadline != _NEVER and self._clock.monotonic() > deadline
 
     def _conclude(self) -> RunState:
         if self.state.phase in (Phase.INTERRUPTING, Phase.DRAINING) or self.state.is_out_of_time:
@@ -340,17 +342,16 @@ class Engine:
         deadline = min(self._clock.monotonic() + timeout, self._interrupt_deadline)
         self._has_news = False
         while not (ended or self._has_news):
-            self._ring()
+            if self._timer:
+                self._ring()
             if self._inbox.empty():
                 self._outbox.flush()  # nothing stays behind while the driver sleeps
-            try:
-                event = self._inbox.get(timeout=self._seconds_until(deadline))
-            except Empty:
-                self._do_duties()
-                if self._clock.monotonic() >= min(deadline, self._interrupt_deadline):
-                    break
-                continue
-            self._receive(event, ended)
+                try:
+                    self._receive(self._inbox.get(timeout=self._seconds_until(deadline)), ended)
+                except Empty:
+                    self._do_duties()
+                    if self._clock.monotonic() >= min(deadline, self._interrupt_deadline):
+                        break
             while len(ended) < MAX_COMPLETIONS and not self._inbox.empty():
                 self._receive(self._inbox.get_nowait(), ended)
         is_busy = bool(ended) or self._has_news or self._outbox.is_degraded or bool(self._timer)
@@ -520,11 +521,14 @@ class Engine:
 
     def _handle(self, *events: Event) -> int:
         """Hand facts to the state, journal what it decided, then carry it out."""
-        outbox, asked = self._outbox, self._asked
+        asked, journal, outbox = self._asked, self._journal, self._outbox
         for event in events:
             for instruction in self.state.handle(event):
-                outbox.add(instruction)
-                if asked and isinstance(instruction, Record) and instruction.chore_id in asked:
+                if not isinstance(instruction, Record):
+                    outbox.add(instruction)
+                    continue
+                journal.append(instruction)
+                if asked and instruction.chore_id in asked:
                     self._answer(instruction.chore_id)
         return outbox.send()
 

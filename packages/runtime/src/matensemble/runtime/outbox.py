@@ -26,8 +26,6 @@ from matensemble.runtime.scheduler.instructions import (
     Cancel,
     Delay,
     Extend,
-    Instruction,
-    Record,
     Signal,
     Submit,
 )
@@ -103,12 +101,9 @@ class Outbox:
         """Whether the disk cannot be written, so that nothing is to be started."""
         return bool(self.problem)
 
-    def add(self, instruction: Instruction) -> None:
-        """Take an instruction; records are on their way, orders wait for `send`."""
-        if isinstance(instruction, Record):
-            self._journal.append(instruction)
-        else:
-            self._orders.append(instruction)
+    def add(self, order: Order) -> None:
+        """Take an order, behind the records that the journal was given before; `send` sends it."""
+        self._orders.append(order)
 
     def send(self) -> int:
         """Write the journal, then carry out the orders; return how many chores were handed over."""

@@ -51,6 +51,9 @@ class Standstill:
         RunFailedError
             If nothing could for `MAX_IDLE_SECONDS`; says what waits, and for what.
         """
+        if is_busy:
+            self._idle_since = None
+            return
         state = self._state
         is_waiting = (
             state.num_live > len(unsettled)
@@ -58,7 +61,7 @@ class Standstill:
             or (not state.num_live and state.ledger.free_cores < state.allocation.num_cores)
         )
         now = self._clock.monotonic()
-        if is_busy or is_waiting or state.is_finished:
+        if is_waiting or state.is_finished:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now

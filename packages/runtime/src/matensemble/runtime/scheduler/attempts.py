@@ -127,6 +127,7 @@ def _make_again(state: SchedulerState, culprit: Entry, entry: Entry, why: str) -
     if culprit.state is COMPLETED:
         state.move(culprit, BLOCKED)
         culprit.exit_code = None
+        state.starter.let_linger(culprit)
         state.disturb()
         state.record(RecordKind.REVOKED, culprit, {"d": why} if why else None)
         state.decide_anew(culprit)
@@ -176,7 +177,7 @@ def _requeue(
     if again.delay:
         fields["after"] = again.delay
     state.record(RecordKind.REQUEUED, entry, fields)
-    if is_behind:
+    if is_behind or (state.is_disturbed and not again.delay):
         state.move(entry, BLOCKED)
         state.decide_anew(entry)
     elif again.delay:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from matensemble.model import ChoreState
 from matensemble.records import RecordKind
 from matensemble.runtime.scheduler import events as ev
+from matensemble.runtime.scheduler.entry import Entry
 from matensemble.runtime.scheduler.instructions import Cancel, Extend, Record, Signal
 from matensemble.runtime.scheduler.states import (
     BLOCKED,
+    CANCELLED,
+    FAILED,
     LIVE,
     READY,
     SKIPPED,
@@ -40,14 +42,14 @@ def on_retry(state: SchedulerState, event: ev.RetryRequested) -> None:
     reopened = False
     for chore_id in event.chore_ids:
         entry = state.entry(chore_id)
-        if entry.state in (ChoreState.FAILED, ChoreState.CANCELLED):
+        if entry.state in (FAILED, CANCELLED):
             state.reopen(entry)
             state.decide_anew(entry)
             reopened = True
     if not reopened:
         return
     for entry in state:  # in topological order, so that chains reopen in one pass
-        if entry.state is SKIPPED and _could_run(state, entry.chore.upstream):
+        if entry.state is SKIPPED and is_wrongly_skipped(state, entry):
             state.reopen(entry)
             state.decide_anew(entry)
 
@@ -62,9 +64,15 @@ def _forget_ended_dependents(state: SchedulerState) -> None:
         gathering[stage] = [one for one in waiting if one.state is BLOCKED]
 
 
-def _could_run(state: SchedulerState, upstream: tuple[str, ...]) -> bool:
-    entries = [state.entry(chore_id) for chore_id in upstream]
-    return all(entry.is_satisfied or not entry.state.is_terminal for entry in entries)
+def is_wrongly_skipped(state: SchedulerState, entry: Entry) -> bool:
+    """Whether a chore could run after all, or is skipped because of one that is to run again.
+
+    In the latter case another one may stand in its way, which is to be named instead.
+    """
+    if entry.root is not None and state.entry(entry.root).state not in (FAILED, CANCELLED):
+        return True
+    upstream = (state.entry(chore_id) for chore_id in entry.chore.upstream)
+    return all(one.is_satisfied or not one.state.is_terminal for one in upstream)
 
 
 def on_priority(state: SchedulerState, event: ev.PriorityChanged) -> None:

@@ -13,6 +13,7 @@ from matensemble.chore import Chore
 from matensemble.model import ChoreState, Reason, Resources
 from matensemble.replay import Standing
 from matensemble.runtime.scheduler.entry import Entry
+from matensemble.runtime.scheduler.requests import is_wrongly_skipped
 from matensemble.runtime.scheduler.states import FAILED, LIVE, SKIPPED
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def _restore_live(state: SchedulerState, entry: Entry, at: ChoreState) -> None:
     """Note an attempt that may be with the executor, which will say what became of it."""
     state.roster.place(entry, at)
     state.roster.live[entry.chore.id] = entry
+    if not all(state.entry(upstream).is_satisfied for upstream in entry.chore.upstream):
+        state.disturb()  # another attempt of it would have to wait
     # What it holds is not known before the executor tells.
     state.starter.queued[entry.chore.id] = entry
 
@@ -58,12 +61,6 @@ def _restore_ended(state: SchedulerState, entry: Entry, standing: Standing) -> N
         if entry.reason is Reason.EXCEEDS_ALLOCATION and fits:
             state.reopen(entry)
             state.decide_anew(entry)
-    elif standing.state is SKIPPED and not _is_doomed(state, entry):
+    elif standing.state is SKIPPED and is_wrongly_skipped(state, entry):
         state.reopen(entry)
         state.decide_anew(entry)
-
-
-def _is_doomed(state: SchedulerState, entry: Entry) -> bool:
-    """Whether a dependency has ended without a result, so that this one cannot run."""
-    upstream = (state.entry(chore_id) for chore_id in entry.chore.upstream)
-    return any(one.state.is_terminal and not one.is_satisfied for one in upstream)

@@ -13,7 +13,7 @@ from matensemble.chore import Chore
 from matensemble.model import ChoreState
 from matensemble.runtime.scheduler.entry import Entry, Group, Transition
 from matensemble.runtime.scheduler.resources import Shape
-from matensemble.runtime.scheduler.states import BLOCKED, TRANSITIONS
+from matensemble.runtime.scheduler.states import BLOCKED, ENDED, TRANSITIONS
 from matensemble.status import Counts
 
 HISTORY_LENGTH = 1000
@@ -110,9 +110,12 @@ class Roster:
         counts[state] += 1
         self.total[before] -= 1
         self.total[state] += 1
-        if before.is_terminal != state.is_terminal:
+        if state in ENDED:
+            if before not in ENDED:
+                self.unended[entry.chore.stage] -= 1
+        elif before in ENDED:
             stage = entry.chore.stage
-            self.unended[stage] += -1 if state.is_terminal else 1
+            self.unended[stage] += 1
             self._stage = min(self._stage, stage)
 
     def take_released_gathers(self) -> list[Entry]:

@@ -487,9 +487,13 @@ class SchedulerState:
             self.uncount_failure(entry)
         if entry.is_satisfied:
             self.disturb()
+        self.starter.let_linger(entry)
         self.move(entry, BLOCKED)
         entry.reason = entry.exit_code = entry.root = None
-        entry.detail, entry.is_cancelling, entry.own_past = "", False, None
+        entry.detail, entry.is_cancelling = "", False
+        avoid, entry.own_past = entry.past.avoid, None
+        if avoid:  # fresh budgets, and the same bad nodes
+            entry.remember().avoid = avoid
         self.record(RecordKind.RETRIED, entry)
 
     def live_attempt(

@@ -37,6 +37,9 @@ TRANSITIONS: dict[ChoreState, frozenset[ChoreState]] = {
 }
 """State → states that may follow it. A chore begins as BLOCKED."""
 
+ENDED = frozenset({COMPLETED, FAILED, CANCELLED, SKIPPED})
+"""States in which a chore has ended."""
+
 LIVE = frozenset({SUBMITTED, RUNNING})
 """States in which an attempt is with the executor."""
 
