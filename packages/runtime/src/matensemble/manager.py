@@ -14,14 +14,21 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, ClassVar
+from typing import Any
 
 from matensemble import workdir
-from matensemble.errors import InvalidOptionError, MatEnsembleError, RunDirectoryError
+from matensemble.errors import (
+    InvalidOptionError,
+    MatEnsembleError,
+    RunDirectoryError,
+    RunFailedError,
+)
 from matensemble.protocols import RunFuture, RunOptions
 from matensemble.records import JOURNAL_FORMAT, RecordKind
 from matensemble.replay import Replay
@@ -41,6 +48,8 @@ from matensemble.runtime.outcomes import results_of
 from matensemble.runtime.owner import SILENCE_SECONDS, Lease, claim
 from matensemble.runtime.recorder import Listener, Recorder
 from matensemble.runtime.resumption import Legacy, take_over_journal, was_started
+from matensemble.runtime.reused import ResultCache, take_over
+from matensemble.runtime.run_log import LOGGER, RunLog
 from matensemble.runtime.scheduler.events import AllocationLearned, InterruptRequested
 from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.scheduler.policy import Policy
@@ -54,8 +63,6 @@ from matensemble.runtime.watchdog import Watchdog
 from matensemble.strategy import AdaptiveStrategy, FutureProcessingStrategy, NonAdaptiveStrategy
 from matensemble.terminal import describe_seconds
 from matensemble.workflow import Workflow
-
-LOGGER = logging.getLogger("matensemble")
 
 MAX_FAILURES_TOLD = 5
 """Failures that a script is told of on stderr at the end of its run."""
@@ -104,6 +111,7 @@ class FluxManager:
         self._listeners = listeners
         self._clock = clock
         self._is_deposed = False
+        self._cache: ResultCache | None = None
         self._inbox: Inbox = SimpleQueue()
         # One a run, below `matensemble`: two runs of a process must not share a file.
         self._logger = LOGGER.getChild(self.run_dir.root.name.replace(".", "_"))
@@ -176,7 +184,7 @@ class FluxManager:
     def _open(self, stack: ExitStack) -> Engine:
         """Connect everything; what must be undone is put on the stack, in reverse order."""
         run, options = self.run_dir, self._options
-        stack.callback(_close_log, self._logger, _open_log(self._logger, run))
+        stack.callback(self._open_log().close)
         lease = self._claim(stack)
         beat = StartingBeat(run, lease.epoch, self._clock)
         stack.callback(beat.stop)
@@ -193,8 +201,9 @@ class FluxManager:
         stack.callback(lambda: executor.close(abandon=self._is_deposed))
         allocation = executor.open(self._inbox.put, legacy.orphans())
         listeners = (*self._listeners, *self._open_display(stack))
+        self._cache = self._open_cache(stack)
         journal = self._begin_journal(lease.epoch, executor, allocation, legacy)
-        stack.callback(journal.close)
+        stack.push(self._closing(journal))
         SWITCH.add(self.interrupt)
         stack.callback(SWITCH.remove, self.interrupt)
         max_failures = 1 if options.fail_fast else options.max_failures
@@ -213,7 +222,9 @@ class FluxManager:
             listeners=listeners,
         )
         watchdog = Watchdog(run, self._clock, self._inbox.put)
-        caretaker = Caretaker(run, watchdog, keep=options.keep, logger=self._logger)
+        caretaker = Caretaker(
+            run, watchdog, keep=options.keep, logger=self._logger, cache=self._cache
+        )
         stack.callback(caretaker.close)
         engine = Engine(
             self.workflow,
@@ -227,7 +238,7 @@ class FluxManager:
             buffer_time=options.buffer_time,
             logger=self._logger,
             clock=self._clock,
-            restored=legacy.restored(),
+            restored=None if legacy.is_empty else legacy.restored(),
             observers=(caretaker,),
         )
         engine.on_start = beat.stop
@@ -236,6 +247,12 @@ class FluxManager:
         engine.add_duty(serve_requests(ControlDesk(run, self._logger), engine))
         self._mind_the_end(engine, executor)
         return engine
+
+    def _open_log(self) -> RunLog:
+        try:
+            return RunLog(self.run_dir, self._logger)
+        except OSError as error:
+            raise _not_writable(self.run_dir, error) from error
 
     def _claim(self, stack: ExitStack) -> Lease:
         """Make this process the driver; how it ends, it gives the run back."""
@@ -255,10 +272,19 @@ class FluxManager:
             raise _already_started(run)
         return lease
 
+    def _open_cache(self, stack: ExitStack) -> ResultCache | None:
+        cache = ResultCache.open(self.run_dir, self._logger)
+        if cache is not None:
+            stack.push(lambda kind, *_: cache.close(abandon=kind is not None))
+        return cache
+
     def _take_over(self) -> Legacy:
         """Return what an earlier driver left; nothing where there was none."""
         skip_damaged = self._options.recover
-        replay, accepted = take_over_journal(self.run_dir, skip_damaged=skip_damaged)
+        try:
+            replay, accepted = take_over_journal(self.run_dir, skip_damaged=skip_damaged)
+        except OSError as error:
+            raise _not_writable(self.run_dir, error) from error
         return Legacy(self.workflow, replay, accepted)
 
     def _begin_journal(
@@ -284,11 +310,32 @@ class FluxManager:
         corrections = legacy.find_revoked(self._logger)
         if self._options.recover:
             corrections += legacy.find_committed(self._logger)
-        for record in corrections:
+        for record in chain(corrections, self._take_over_results(legacy)):
             journal.append(record)
             legacy.amend(record, epoch)
-        journal.flush()
         return journal
+
+    def _take_over_results(self, legacy: Legacy) -> Iterator[Record]:
+        """Bring results of earlier runs here; yield a record for each that is in its place."""
+        known = legacy.replay.standings
+        for one in take_over(self.run_dir, self._cache, known.__contains__, self._logger):
+            fields: dict[str, Any] = {"from": one.source, "key": one.key}
+            if one.exit_code:
+                fields["x"] = one.exit_code
+            yield Record(RecordKind.REUSED, one.chore_id, one.attempt, fields)
+
+    def _closing(self, journal: FileJournal) -> Callable[..., None]:
+        """Return what closes the journal on the way out, whichever that is."""
+
+        def close(_: object, error: BaseException | None, __: object) -> None:
+            try:
+                journal.close()
+            except OSError as problem:
+                if error is None:  # else that is what happened, and perhaps because of this disk
+                    detail = f"the end of its journal cannot be written: {problem.strerror}"
+                    raise RunFailedError(str(self.run_dir.root), detail) from problem
+
+        return close
 
     # --- duties -------------------------------------------------------------------------------
 
@@ -440,38 +487,3 @@ def _check_strategy(strategy: object) -> None:
         raise InvalidOptionError(
             "processing_strategy", strategy, "a FutureProcessingStrategy class or instance"
         )
-
-
-class _OfOneRun(logging.Filter):
-    """Lets pass what one run says, and what nobody says for another run."""
-
-    names: ClassVar[set[str]] = set()
-    """Loggers of the runs that are alive in this process."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.name == self.name or record.name not in self.names
-
-
-def _open_log(logger: logging.Logger, run: workdir.RunDir) -> logging.Handler:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-    try:
-        descriptor = os.open(run.log_path, flags, workdir.FILE_MODE)
-    except OSError as error:
-        raise _not_writable(run, error) from error
-    stream = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.addFilter(_OfOneRun(logger.name))
-    _OfOneRun.names.add(logger.name)
-    LOGGER.addHandler(handler)
-    if LOGGER.level == logging.NOTSET:
-        LOGGER.setLevel(logging.INFO)
-    return handler
-
-
-def _close_log(logger: logging.Logger, handler: logging.Handler) -> None:
-    LOGGER.removeHandler(handler)
-    _OfOneRun.names.discard(logger.name)
-    if isinstance(handler, logging.StreamHandler):
-        handler.stream.close()
-    handler.close()

@@ -8,18 +8,15 @@ start. Called by the engine, on the thread that owns the state.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from matensemble.chore import Chore
 from matensemble.model import ChoreState
 from matensemble.runtime.housekeeping import tidy
+from matensemble.runtime.reused import ResultCache
 from matensemble.runtime.scheduler.entry import Entry
 from matensemble.runtime.watchdog import Watchdog, find_large_output
 from matensemble.workdir import RunDir
-
-Store = Callable[[Chore], None]
-"""Puts the result of a chore that completed into a cache; raises nothing."""
 
 
 class Caretaker:
@@ -35,8 +32,8 @@ class Caretaker:
         As `RunOptions.keep`.
     logger
         Is warned of outputs that are very large.
-    store
-        Called with each chore that completed; None where there is no cache.
+    cache
+        Takes the results of chores that completed; None where there is none.
     """
 
     def __init__(
@@ -46,13 +43,13 @@ class Caretaker:
         *,
         keep: str,
         logger: logging.Logger,
-        store: Store | None = None,
+        cache: ResultCache | None = None,
     ) -> None:
         self._run = run
         self._watchdog = watchdog
         self._keep = keep
         self._logger = logger
-        self._store = store
+        self._cache = cache
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="matensemble-caretaker")
 
     def started(self, chore: Chore, attempt: int) -> None:
@@ -65,6 +62,8 @@ class Caretaker:
 
     def ended(self, entry: Entry) -> None:
         """Do what remains to be done for a chore that has ended for good."""
+        if self._cache is not None and entry.state is ChoreState.COMPLETED:
+            self._cache.store(entry.chore, entry.attempt, entry.exit_code or 0)
         if entry.attempt:
             self._pool.submit(self._clear_up, entry.chore, entry.state)
 
@@ -76,8 +75,6 @@ class Caretaker:
         try:
             if (warning := find_large_output(self._run, chore.id)) is not None:
                 self._logger.warning("%s", warning)
-            if self._store is not None and state is ChoreState.COMPLETED:
-                self._store(chore)
             tidy(self._run, chore, state, self._keep)
         except Exception:  # nobody looks at the future
             self._logger.exception("clearing up behind %s failed", chore.id)

@@ -173,14 +173,21 @@ def _drive(run_dir: RunDir, options: RunOptions) -> None:
         _summarise(run_dir)
         raise
     status = _summarise(run_dir)
-    if status is None or status.state is not RunState.COMPLETED:
+    if status is None:
+        click.echo(
+            f"Error: the run in {clean_line(run_dir.root)} has ended as its journal tells, but its "
+            "status could not be written. Bring it up to date with: matensemble resume",
+            err=True,
+        )
+        raise click.exceptions.Exit(EXIT_FAILED)
+    if status.state is not RunState.COMPLETED:
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _summarise(run_dir: RunDir) -> RunStatus | None:
-    """Print how the run ended and what to do next."""
+    """Print how the run ended and what to do next; None where its end could not be published."""
     status = read_status_of(run_dir)
-    if status is None:
+    if status is None or not status.state.is_terminal:
         return None
     took = run_seconds(status)
     state = click.style(status.state.value, fg=COLOURS[status.state], bold=True)

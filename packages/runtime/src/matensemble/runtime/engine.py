@@ -239,6 +239,17 @@ class Engine:
             if self._has_frozen:
                 gc.unfreeze()
 
+    def _restore(self, restored: Iterable[ChoreRestored]) -> None:
+        taken_over = []
+        for event in restored:
+            self._handle(event)
+            if event.standing.source:
+                taken_over.append(event.chore)
+        for (
+            chore
+        ) in taken_over:  # whose completion no driver has seen, so that it starts strategies
+            self._handle(*self._spawner.after(chore))
+
     def _hear_of_orphans(self) -> None:
         """Take what the executor told when it was opened, before anything is started beside it."""
         ended: list[JobEnded] = []
@@ -250,6 +261,8 @@ class Engine:
     def _is_done(self) -> bool:
         if self._is_out_of_patience():
             return True
+        if self.state.is_finished:
+            self._outbox.flush()
         if self._outbox.is_degraded:  # what ended is not on the disk yet
             return False
         if self.state.is_finished:
@@ -263,10 +276,12 @@ class Engine:
         was_enabled = gc.isenabled()
         gc.disable()
         try:
-            added = (ChoreAdded(chore) for chore in self.workflow.chores())
-            for event in self._restored or added:
-                self._handle(event)
-            self._restored = None
+            if self._restored is None:
+                for chore in self.workflow.chores():
+                    self._handle(ChoreAdded(chore))
+            else:
+                self._restore(self._restored)
+                self._restored = None
             if not gc.get_freeze_count():  # else what others have frozen would thaw with ours
                 gc.freeze()
                 self._has_frozen = True

@@ -172,8 +172,16 @@ class FileJournal:
             self._is_dirty = False
 
     def close(self) -> None:
-        """Sync and close; may be called twice."""
+        """Sync and close; may be called twice.
+
+        Raises
+        ------
+        OSError
+            If what was taken cannot be written; it is closed all the same.
+        """
         if self._descriptor >= 0:
-            self.sync()
-            os.close(self._descriptor)
-            self._descriptor = -1
+            try:
+                self.sync()
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = -1

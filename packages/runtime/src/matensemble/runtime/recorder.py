@@ -113,12 +113,13 @@ class Recorder:
         self._next_heartbeat = now + HEARTBEAT_SECONDS
         self._beat += 1
         status = self._status(state, run_state, sequence, detail, now)
-        wire.write_atomic(
-            self._run.status_path, json.dumps(status.to_json(), separators=(",", ":")).encode()
-        )
-        self._log(status, now, force)
-        for listener in self._listeners:
-            listener(status)
+        content = json.dumps(status.to_json(), separators=(",", ":")).encode()
+        try:
+            wire.write_atomic(self._run.status_path, content)
+        finally:  # who watches this very driver learns it also where the disk takes nothing
+            self._log(status, now, force)
+            for listener in self._listeners:
+                listener(status)
         return True
 
     def _status(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
@@ -50,10 +51,6 @@ class Legacy:
     accepted
         What counts of the last journal; None where there was none.
 
-    Attributes
-    ----------
-    chores
-        All chores, those that joined while it ran last.
     """
 
     def __init__(
@@ -61,8 +58,19 @@ class Legacy:
     ) -> None:
         self.replay = replay
         self.accepted = accepted
-        self.chores = [*workflow.chores(), *(added.chore for added in replay.added)]
+        self._workflow = workflow
         self._run = workflow.run
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no chore has a past."""
+        return not self.replay.standings and not self.replay.added
+
+    @cached_property
+    def chores(self) -> list[Chore]:
+        """All chores, those that joined while it ran last."""
+        added = (one.chore for one in self.replay.added)
+        return [*self._workflow.chores(), *added]
 
     @property
     def parents(self) -> set[str]:
@@ -76,6 +84,8 @@ class Legacy:
 
     def orphans(self) -> list[Orphan]:
         """Return the attempts of which the journal does not tell the end."""
+        if self.is_empty:
+            return []
         return [
             self._orphan(chore, standing)
             for chore in self.chores
@@ -113,6 +123,8 @@ class Legacy:
 
     def find_revoked(self, logger: logging.Logger) -> list[Record]:
         """Return a record for each chore that completed and whose result is gone or damaged."""
+        if self.is_empty:
+            return []
         completed = [
             (chore, standing.attempt)
             for chore in self.chores
