@@ -144,10 +144,7 @@ class Chronicle:
             self._remark(f"has nice {fields['nice']} since then", "prioritise")
         if "resources" in fields:
             resources = Resources.from_json(fields["resources"])
-            text = f"asks for {describe_request(resources)}"
-            if resources.duration is not None:
-                text += f", for {describe_seconds(resources.duration)} at most"
-            self._remark(text, "add-time")
+            self._remark(f"asks for {_describe_request(resources)}", "add-time")
 
     def _take_request(self, record: JournalRecord) -> None:
         verb, by, args = str(record.fields["verb"]), record.fields["by"], record.fields["args"]
@@ -211,12 +208,12 @@ def _why_again(fields: Mapping[str, Any]) -> str:
     if fields.get("avoid"):
         text += f", keeping off {', '.join(map(str, fields['avoid']))}"
     if fields.get("resources"):
-        text += f", asking for {describe_request(Resources.from_json(fields['resources']))}"
+        text += f", asking for {_describe_request(Resources.from_json(fields['resources']))}"
     return text
 
 
-def describe_request(resources: Resources) -> str:
+def _describe_request(resources: Resources) -> str:
     """Return what a chore asks for in words, its time included."""
     if resources.duration is None:
         return resources.describe()
-    return f"{resources.describe()} for {describe_seconds(resources.duration)}"
+    return f"{resources.describe()}, for {describe_seconds(resources.duration)} at most"

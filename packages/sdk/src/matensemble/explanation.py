@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from matensemble.chronicle import Attempt, Chronicle, describe_request
+from matensemble.chronicle import Attempt, Chronicle
 from matensemble.history import ChoreIndex, describe_standing
 from matensemble.model import ChoreState, Resources, RunState
 from matensemble.policy import NEVER_RETRIED, OnFailure
@@ -278,7 +278,7 @@ class _Explainer:
             first = "every chore it depends on is done; it"
         else:
             first = "it depends on no other chore, and"
-        lines = [f"{first} asks for {describe_request(self._resources())}"]
+        lines = [f"{first} asks for {self._resources().describe()}"]
         if standing.avoid:
             lines.append(f"keeps off {', '.join(standing.avoid)}, where attempts of it were lost")
         if status is not None and not status.state.is_terminal:
