@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from matensemble.cli import EXIT_DRIVER_FAILED
 from matensemble.errors import RunInterruptedError
 from matensemble.model import RunState
 from matensemble.protocols import EXECUTORS, KEEP, RunOptions, find_runtime
@@ -179,7 +180,7 @@ def _drive(run_dir: RunDir, options: RunOptions) -> None:
             "status could not be written. Bring it up to date with: matensemble resume",
             err=True,
         )
-        raise click.exceptions.Exit(EXIT_FAILED)
+        raise click.exceptions.Exit(EXIT_DRIVER_FAILED)
     if status.state is not RunState.COMPLETED:
         raise click.exceptions.Exit(EXIT_FAILED)
 
