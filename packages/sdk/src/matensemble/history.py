@@ -207,17 +207,21 @@ class ChoreHistory:
         """
         try:
             chain = journal_chain(self._run)
-            seen = [(path.stat().st_ino, length) for path, length in chain]
+            seen = [(path.stat().st_ino, length) for path, length, _ in chain]
             if seen == self._seen:
                 chain = chain[-1:]
             else:  # a takeover: what the driver before wrote last may not count
                 self._replay, self._offset = Replay(), 0
                 self._seen = []  # until it is read whole
-            for path, length in chain:
+            for path, length, is_recovered in chain:
                 is_last = length is None
                 start = self._offset if is_last else 0
                 for end, record in scan_journal(
-                    path, start=start, length=length, wanted=self._wanted
+                    path,
+                    start=start,
+                    length=length,
+                    skip_damaged=is_recovered,
+                    wanted=self._wanted,
                 ):
                     if record is not None:
                         self._replay.apply(record)

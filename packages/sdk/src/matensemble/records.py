@@ -37,6 +37,7 @@ from matensemble.errors import FormatError
 from matensemble.workdir import RunDir
 
 JOURNAL_FORMAT = 1
+_HINT = "`matensemble resume --recover` goes on with what is whole"
 
 
 class RecordKind(StrEnum):
@@ -44,8 +45,9 @@ class RecordKind(StrEnum):
 
     RUN_STARTED = "run_started"
     """First record of a journal: ``format, run, executor, nodes`` (name, cores, GPUs), ``host,
-    pid``; after a takeover ``previous``: ``epoch`` of the journal before and the ``length`` in
-    bytes that is accepted of it."""
+    pid``; after a takeover ``previous``: ``epoch`` of the journal before, the ``length`` in bytes
+    that is accepted of it, and whether damaged lines in it, and in those before it, are passed over
+    (``recovered``)."""
     CHORE_ADDED = "chore_added"
     """A chore joined the live graph: ``header`` (as in `workflow.jsonl`), ``parent``."""
     SUBMIT_INTENT = "intent"
@@ -150,9 +152,12 @@ def decode_journal_line(line: bytes, path: str = "journal.jsonl") -> JournalReco
     try:
         data = json.loads(line)
         data.pop("z")
+        sequence, epoch = data.pop("s"), data.pop("e")
+        if type(sequence) is not int or type(epoch) is not int:
+            raise TypeError("it has no number")
         return JournalRecord(
-            data.pop("s"),
-            data.pop("e"),
+            sequence,
+            epoch,
             data.pop("t"),
             data.pop("m"),
             data.pop("k"),
@@ -205,11 +210,12 @@ def read_records(
     FileNotFoundError
         If the run was never started.
     FormatError
-        If a line is damaged and whole ones follow it, or a journal of the chain is missing.
+        If a line is damaged and whole ones follow it, lines are missing, repeated or of another
+        journal, or a journal of the chain is missing.
     """
-    for path, length in journal_chain(run):
+    for path, length, is_recovered in journal_chain(run, skip_damaged=skip_damaged):
         for _, record in scan_journal(
-            path, length=length, skip_damaged=skip_damaged, wanted=wanted
+            path, length=length, skip_damaged=skip_damaged or is_recovered, wanted=wanted
         ):
             if record is not None:
                 yield record
@@ -223,63 +229,126 @@ def whole_length(path: Path, *, skip_damaged: bool = False) -> int:
     return max((end for end, _ in scan_journal(path, skip_damaged=skip_damaged)), default=0)
 
 
-def journal_chain(run: RunDir) -> list[tuple[Path, int | None]]:
-    """Return the journals of a run, oldest first, each with the bytes that count of it.
+class Chapter(NamedTuple):
+    """One journal of a run, and what counts of it."""
 
-    None: all of it, up to its last whole line. Where a takeover was killed before it began a
-    journal of its own, the chain ends with the newest there is.
+    path: Path
+    length: int | None
+    """Bytes that a later journal accepts of it; None: all of it, up to its last whole line."""
+    is_recovered: bool
+    """Whether a later driver has decided to pass over its damaged lines."""
+
+
+def journal_chain(run: RunDir, *, skip_damaged: bool = False) -> list[Chapter]:
+    """Return the journals of a run, oldest first, each with what counts of it.
+
+    Where a takeover was killed before it began a journal of its own, the chain ends with the newest
+    there is.
+
+    Parameters
+    ----------
+    run
+        The run.
+    skip_damaged
+        Whether to go on where the first record of one is damaged, so that it names none before it,
+        or one that it names is missing: with the newest of those that are older.
 
     Raises
     ------
     FileNotFoundError
         If there is none.
     FormatError
-        If one that another names is missing, or none of a format that this version reads.
+        If one that another names is missing, or is another one by what it holds, or is of a format
+        that this version does not read.
     """
     path: Path | None = run.journal_path
     if not run.journal_path.exists():
         path = _newest_replaced(run)
     if path is None:
         raise FileNotFoundError(f"{run.journal_path}: the run was not started")
-    chain: list[tuple[Path, int | None]] = []
+    chain: list[Chapter] = []
     length: int | None = None
+    is_recovered = False
     while path is not None:
-        chain.append((path, length))
-        previous = _previous(path)
+        chain.append(Chapter(path, length, is_recovered))
+        epoch = _named_epoch(path)
+        try:
+            previous = _previous(path, epoch)
+        except _BrokenChainError:
+            if not (skip_damaged or is_recovered):
+                raise
+            path, length = _newest_replaced(run, epoch), None
+            continue
         path = None
         if previous is not None:
-            path, length = run.journal_of(int(previous["epoch"])), int(previous["length"])
+            before = int(previous["epoch"])
+            path, length = run.journal_of(before), int(previous["length"])
+            is_recovered = is_recovered or bool(previous.get("recovered"))
             if not path.exists():
-                raise FormatError(str(path), "is missing, and a later journal builds on it")
+                if not (skip_damaged or is_recovered):
+                    problem = f"is missing, and a later journal builds on it. {_HINT}"
+                    raise FormatError(str(path), problem)
+                path, length = _newest_replaced(run, before), None
     return chain[::-1]
 
 
-def _newest_replaced(run: RunDir) -> Path | None:
-    """Return the journal of the highest epoch that was replaced, None where there is none."""
-    found = ((path, path.stem.rpartition("-")[2]) for path in run.root.glob("journal-*.jsonl"))
+class _BrokenChainError(FormatError):
+    """A journal does not tell which one came before it."""
+
+
+def _named_epoch(path: Path) -> int | None:
+    """Return the epoch that the name of a replaced journal tells; None for the present one."""
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else None
+
+
+def _newest_replaced(run: RunDir, before: int | None = None) -> Path | None:
+    """Return the replaced journal of the highest epoch (before one); None where there is none."""
+    found = ((_named_epoch(path), path) for path in run.root.glob("journal-*.jsonl"))
     return max(
-        ((int(epoch), path) for path, epoch in found if epoch.isdecimal()), default=(0, None)
+        ((e, path) for e, path in found if e is not None and (before is None or e < before)),
+        default=(0, None),
     )[1]
 
 
-def _previous(path: Path) -> Mapping[str, Any] | None:
-    """Return what the first record of a journal says of the one before it."""
+def _previous(path: Path, epoch: int | None) -> Mapping[str, Any] | None:
+    """Return what the first record of a journal says of the one before it.
+
+    Raises
+    ------
+    _BrokenChainError
+        If it cannot be told.
+    FormatError
+        If it is of a format that this version does not read.
+    """
     with path.open("rb") as lines:
         first = lines.readline()
     if not first.endswith(b"\n"):
         return None  # killed before its first record was whole
-    fields = decode_journal_line(first, str(path)).fields
     try:
-        if fields["format"] > JOURNAL_FORMAT:
-            raise FormatError(
-                str(path), f"has format {fields['format']}; this version reads {JOURNAL_FORMAT}"
-            )
-        previous: Mapping[str, Any] | None = fields.get("previous")
-        if previous is not None:
-            int(previous["epoch"]), int(previous["length"])
-        return previous
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(str(path), f"does not begin as a journal ({error!r})") from error
+        record = decode_journal_line(first, "its first line")
+        is_readable = record.fields["format"] <= JOURNAL_FORMAT
+        previous: Mapping[str, Any] | None = record.fields.get("previous")
+        if is_readable:
+            _check_beginning(record, epoch)
+    except (KeyError, TypeError, ValueError) as error:  # FormatError is one of them
+        problem = f"does not begin as a journal ({error}). {_HINT}"
+        raise _BrokenChainError(str(path), problem) from error
+    if not is_readable:
+        version = record.fields["format"]
+        raise FormatError(str(path), f"has format {version}; this version reads {JOURNAL_FORMAT}")
+    return previous
+
+
+def _check_beginning(record: JournalRecord, epoch: int | None) -> None:
+    """Raise KeyError, TypeError or ValueError where a first record contradicts itself or a name."""
+    if epoch is not None and record.epoch != epoch:
+        raise ValueError(f"it is that of epoch {record.epoch}")
+    previous = record.fields.get("previous")
+    if previous is not None:
+        before, length = int(previous["epoch"]), int(previous["length"])
+        if not 0 < before < record.epoch or length < 0:
+            raise ValueError(f"it builds on {length} bytes of epoch {before}")
 
 
 def scan_journal(
@@ -308,24 +377,63 @@ def scan_journal(
     FileNotFoundError
         If it is not there.
     FormatError
-        If a line is damaged and others follow it.
+        If a line is damaged and others follow it, if it is not the next of its journal, or if less
+        is there than counts. Of lines that are not wanted, only the order is told by the others.
     """
     offset = start
+    whole = start
     behind = f" behind byte {start}" if start else ""
     damage: FormatError | None = None
+    before: JournalRecord | None = None
     with path.open("rb") as lines:
         lines.seek(start)
         for number, line in enumerate(lines, 1):
             offset += len(line)
             if not line.endswith(b"\n") or (length is not None and offset > length):
-                return
+                break
             record = None
             if wanted is None or wanted(line):
+                place = f"{path}, line {number}{behind}"
                 try:
-                    record = decode_journal_line(line, f"{path}, line {number}{behind}")
+                    record = decode_journal_line(line, place)
                 except FormatError as error:
-                    damage = damage or error
+                    damage = damage or FormatError(place, f"{error.problem}. {_HINT}")
                     continue
+                is_next = wanted is None and not skip_damaged
+                problem = _misplacement(record, before, is_next=is_next, is_first=not start)
+                if problem and skip_damaged:
+                    continue
+                if problem and damage is None:
+                    damage = FormatError(place, f"{problem}. {_HINT}")
+                before = record
             if damage is not None and not skip_damaged:
                 raise damage
+            whole = offset
             yield offset, record
+    if length is not None and whole < length and not skip_damaged:
+        problem = f"ends {length - whole} bytes before what a later journal builds on. {_HINT}"
+        raise damage or FormatError(str(path), problem)
+
+
+def _misplacement(
+    record: JournalRecord, before: JournalRecord | None, *, is_next: bool, is_first: bool
+) -> str:
+    """Return why a record cannot stand behind another one, or first; empty where it can.
+
+    Parameters
+    ----------
+    record, before
+        The record, and the one that was read before it.
+    is_next
+        Whether nothing may be missing between the two.
+    is_first
+        Whether the journal was read from its beginning.
+    """
+    if before is None:
+        if is_first and is_next and record.sequence != 1:
+            return f"record {record.sequence} is the first"
+    elif record.epoch != before.epoch:
+        return f"a record of epoch {record.epoch} stands in the journal of epoch {before.epoch}"
+    elif record.sequence <= before.sequence or (is_next and record.sequence != before.sequence + 1):
+        return f"record {record.sequence} stands behind record {before.sequence}"
+    return ""

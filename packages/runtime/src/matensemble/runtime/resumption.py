@@ -7,10 +7,12 @@ before the executor is opened; changes nothing but the name of the journal that 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 from matensemble import wire, workdir
@@ -37,6 +39,8 @@ class Accepted(NamedTuple):
     epoch: int
     length: int
     """Bytes."""
+    recovered: bool
+    """Whether damaged lines in it, and in those before it, are passed over."""
 
 
 class Legacy:
@@ -199,14 +203,15 @@ def take_over_journal(run: RunDir, *, skip_damaged: bool = False) -> tuple[Repla
         else:
             run.journal_path.unlink()  # its driver did not come to write a whole record
     try:
-        journals = journal_chain(run)
+        *earlier, (last, _, _) = journal_chain(run, skip_damaged=skip_damaged)
     except FileNotFoundError:
         return Replay(), None
-    *earlier, (last, _) = journals
     replay = Replay.of(
         record
-        for path, length in earlier
-        for _, record in scan_journal(path, length=length, skip_damaged=skip_damaged)
+        for path, length, is_recovered in earlier
+        for _, record in scan_journal(
+            path, length=length, skip_damaged=skip_damaged or is_recovered
+        )
         if record is not None
     )
     length = 0
@@ -229,7 +234,17 @@ def take_over_journal(run: RunDir, *, skip_damaged: bool = False) -> tuple[Repla
     for end, record in scan_journal(last, length=length, skip_damaged=skip_damaged):
         if record is not None and end <= length:
             replay.apply(record)
-    return replay, Accepted(int(last.stem.rpartition("-")[2]), length)
+    _sync(last)
+    return replay, Accepted(int(last.stem.rpartition("-")[2]), length, skip_damaged)
+
+
+def _sync(path: Path) -> None:
+    """Bring a journal to the disk: a later one, which will be there, builds on its length."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _epoch_of(run: RunDir) -> int | None:
