@@ -73,20 +73,24 @@ class Judge:
         self._clock = clock
         self._may_lag = may_lag
         self._host = socket.gethostname()
-        self._num_looks: dict[tuple[str, int], int] = {}
+        self._looks: dict[tuple[str, int], tuple[int, float]] = {}
+        """How often an attempt was looked at in vain, and when it is looked at again."""
 
     def judge(self, ended: JobEnded) -> Verdict | None:
         """Return the outcome of a live attempt; None: not yet, it comes again by the timer."""
         key = (ended.chore_id, ended.attempt)
         entry = self._state.entry(ended.chore_id)
-        num_looks = self._num_looks.get(key, 0)
+        num_looks, due = self._looks.get(key, (0, 0.0))
+        if num_looks and self._clock.monotonic() < due:
+            return None  # an executor may repeat itself; that must not shorten the wait
         may_lag = num_looks < len(LAG_SECONDS) and self._ran_elsewhere(entry)
         finished = settle(self._run, entry.chore, ended, self._state, may_lag=may_lag)
         if finished is None:
-            self._num_looks[key] = num_looks + 1
-            self._timer.set(self._clock.monotonic() + LAG_SECONDS[num_looks], ended)
+            due = self._clock.monotonic() + LAG_SECONDS[num_looks]
+            self._looks[key] = num_looks + 1, due
+            self._timer.set(due, ended)
             return None
-        self._num_looks.pop(key, None)
+        self._looks.pop(key, None)
         return self._with_additions(entry.chore, finished)
 
     def judge_lost(self, lost: AttemptLost) -> list[Event]:
