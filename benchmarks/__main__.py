@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import authoring
+import journal
 import manager_core
 import worker_start
 from row import HEADER, Row, print_rows
@@ -59,6 +60,7 @@ def main() -> None:
     scale = 10 if quick else 1
     print_rows(authoring.rows(20_000 // scale, 200_000 // scale, rounds=1 if quick else 3))
     print_rows(manager_core.rows([10_000 // scale, 1_000_000 // (10 * scale)]))
+    print_rows(journal.rows(100_000 // scale))
     print_rows(worker_start.rows(rounds=5 if quick else 40))
 
 
