@@ -337,6 +337,8 @@ class Engine:
         self._journal.append(self._run_state_record())
         self._outbox.sync()
         self._publish(force=True)
+        if self._published_state is not run_state:  # nobody says it later
+            self._publish(force=True)
 
     def _run_state_record(self) -> Record:
         fields = {"state": self._run_state.value}
