@@ -35,12 +35,14 @@ LASTING = tuple(error for error in ERRORS if error != errno.EINTR)
 EXIT_CODES = {0, 2, 70, 130}
 LONGEST_EXIT_SECONDS = 8.0
 """From the request to stop: 5 s as promised, and what a busy machine needs."""
+NUM_BEFORE_A_RUN = 12
+NUM_AFTER_A_RUN = 9
+"""About how many operations are not on chores and not on their records."""
+FOR_GOOD = 1e9
+OUTAGE_SECONDS = 1.2
+"""Of a disk that recovers: the driver tries it twice in vain, and then again."""
 STEADY_SECONDS = 0.7
 """A disk that is broken for so long has been tried again at least once."""
-
-
-def name_of(number):
-    return errno.errorcode[number]
 
 
 def assert_readable(ended):
@@ -81,12 +83,12 @@ def count_operations(ensemble, command="run", source=None):
 
 def test_one_failure_is_survived_wherever_it_happens(strict, try_all, is_long):
     total = count_operations(strict)
-    numbers = range(1, total + 1) if is_long else range(1, total + 1, 9)
+    numbers = range(1, total + 1) if is_long else range(1, total + 1, 13)
 
     def one(name, case):
         number, error = case
         trial = strict.trial(name)
-        plan = {"mode": "fail", "kind": "driver", "at": number, "for_good": False, "errno": error}
+        plan = {"mode": "fail", "kind": "driver", "at": number, "seconds": 0, "errno": error}
         ended = trial.drive("run", plan)
         if not trial.was_hit:
             assert ended.exit_code == 0, ended
@@ -102,13 +104,13 @@ def test_one_failure_is_survived_wherever_it_happens(strict, try_all, is_long):
 
 def test_one_failure_is_survived_while_a_run_is_resumed(strict, strictly_crashed, try_all, is_long):
     total = count_operations(strict, "resume", strictly_crashed)
-    numbers = range(1, total + 1) if is_long else range(1, 32, 3)  # the takeover comes first
+    numbers = range(1, total + 1) if is_long else range(1, 32, 4)  # the takeover comes first
 
     def one(name, case):
         number, error = case
         trial = strict.trial(name, strictly_crashed)
         completed = trial.completed()
-        plan = {"mode": "fail", "kind": "driver", "at": number, "for_good": False, "errno": error}
+        plan = {"mode": "fail", "kind": "driver", "at": number, "seconds": 0, "errno": error}
         ended = trial.drive("resume", plan)
         if not trial.was_hit:
             assert ended.exit_code == 0, ended
@@ -125,13 +127,13 @@ def test_each_error_is_survived_at_each_kind_of_operation(strict, try_all, is_lo
     kinds = sorted(point.removesuffix(":before") for point in points if point.endswith(":before"))
     cases = [(kind, error) for kind in kinds for error in ERRORS]
     if not is_long:
-        cases = cases[:: len(ERRORS) * 3 - 1]
+        cases = cases[:: len(ERRORS) * 4 + 1]
 
     def one(name, case):
         point, error = case
         trial = strict.trial(name)
         plan = {"mode": "fail", "kind": "driver", "point": point, "occurrence": 1, "errno": error}
-        ended = trial.drive("run", {**plan, "for_good": False})
+        ended = trial.drive("run", plan)
         assert trial.was_hit
         return finish(trial, strict.results, ended)
 
@@ -145,7 +147,7 @@ def test_a_disk_that_stays_broken_hangs_nothing(strict, try_all, is_long):
     def one(name, case):
         number, error = case
         trial = strict.trial(name)
-        plan = {"mode": "fail", "kind": "driver", "at": number, "for_good": True, "errno": error}
+        plan = {"mode": "fail", "kind": "driver", "at": number, "seconds": FOR_GOOD, "errno": error}
         process = trial.start("run", plan)
         wait_for(lambda: trial.was_hit or process.poll() is not None)
         try:
@@ -179,7 +181,7 @@ def test_a_worker_whose_disk_fails_is_not_to_blame(strict, try_all, is_long):
         point, error = case
         trial = strict.trial(name)
         plan = {"mode": "fail", "kind": "worker", "point": point, "occurrence": 1, "errno": error}
-        ended = trial.drive("run", {**plan, "for_good": False})
+        ended = trial.drive("run", plan)
         assert trial.was_hit
         assert ended.exit_code == 0, ended
         return finish(trial, strict.results, ended)
@@ -187,17 +189,43 @@ def test_a_worker_whose_disk_fails_is_not_to_blame(strict, try_all, is_long):
     try_all("workers", cases, one)
 
 
-@pytest.mark.parametrize("error", LASTING, ids=name_of)
-def test_a_run_that_cannot_begin_says_so_and_can_begin_later(strict, error):
-    trial = strict.trial(f"begin-{name_of(error)}")
-    plan = {"mode": "fail", "kind": "driver", "at": 1, "for_good": True, "errno": error}
-    ended = trial.drive("run", plan)
-    assert ended.exit_code == 2, ended
-    assert "Traceback" not in ended.err
-    assert os.strerror(error) in ended.err
-    ended = trial.drive("run")
-    assert ended.exit_code == 0, ended
-    trial.assert_finished(strict.results)
+def test_a_run_goes_on_when_the_disk_does(strict, try_all, is_long):
+    total = count_operations(strict)
+    # Behind the first are the claim and the beginning of the journal, without which nothing begins;
+    # behind the last are the status and giving the run back.
+    sample = (NUM_BEFORE_A_RUN + 1, total // 2, total - NUM_AFTER_A_RUN)
+    numbers = range(NUM_BEFORE_A_RUN + 1, total + 1) if is_long else sample
+
+    def one(name, case):
+        number, error = case
+        trial = strict.trial(name)
+        plan = {"mode": "fail", "kind": "driver", "at": number, "errno": error}
+        ended = trial.drive("run", {**plan, "seconds": OUTAGE_SECONDS})
+        if not trial.was_hit:
+            assert ended.exit_code == 0, ended
+            return "not reached"
+        return finish(trial, strict.results, ended)
+
+    cases = [(n, LASTING[i % len(LASTING)]) for i, n in enumerate(numbers)]
+    outcomes = try_all("outage", cases, one)
+    assert outcomes["came through"] > outcomes["resumed"]
+
+
+def test_a_run_that_cannot_begin_says_so_and_can_begin_later(strict, try_all, is_long):
+    def one(name, case):
+        (error,) = case
+        trial = strict.trial(name)
+        plan = {"mode": "fail", "kind": "driver", "at": 1, "errno": error}
+        ended = trial.drive("run", {**plan, "seconds": FOR_GOOD})
+        assert ended.exit_code == 2, ended
+        assert "Traceback" not in ended.err
+        assert os.strerror(error) in ended.err
+        ended = trial.drive("run")
+        assert ended.exit_code == 0, ended
+        trial.assert_finished(strict.results)
+        return "began later"
+
+    try_all("no beginning", [(error,) for error in (LASTING if is_long else LASTING[::3])], one)
 
 
 def wait_for(condition, seconds=60.0):

@@ -5,13 +5,14 @@ driver, and the workers that inherit its environment. `FAULT_PLAN` names a JSON 
 
     {"run": directory, "kind": "driver" | "worker", "notes": directory, "mode": "note"}
     {…, "mode": "kill", "point": name, "occurrence": number}
-    {…, "mode": "fail", "at": number, "for_good": bool, "errno": number}
-    {…, "mode": "fail", "point": name, "occurrence": number, "for_good": false, "errno": number}
+    {…, "mode": "fail", "at": number, "seconds": number, "errno": number}
+    {…, "mode": "fail", "point": name, "occurrence": number, "errno": number}
 
 Counted are operations that change what is on the disk, below the run directory only. The name of a
 point is ``operation:file:when``, the file without what differs from run to run; `when` is
 ``before``, ``after`` and, of a write, ``half``: some of the bytes are there. Where several
-processes are of the kind, occurrences are counted across all of them, by files in the notes.
+processes are of the kind, occurrences are counted across all of them, by files in the notes. What
+fails `at` the N-th operation goes on failing for so many seconds; 0 is that operation alone.
 """
 
 import builtins
@@ -22,6 +23,7 @@ import re
 import signal
 import sys
 import threading
+import time
 
 _PLAN = os.environ.get("FAULT_PLAN")
 _WRITING = os.O_WRONLY | os.O_RDWR
@@ -39,6 +41,7 @@ class Faults:
         self.plan = plan
         self.root = plan["run"]
         self.count = 0
+        self.broken_until = 0.0
         self.lock = threading.Lock()
         self.system = {
             name: getattr(os, name) for name in ("open", "write", "close", "mkdir", "kill")
@@ -96,13 +99,18 @@ class Faults:
             return
         with self.lock:
             self.count += 1
-            if "point" in plan:
-                is_it = self.is_it(f"{operation}:{name}")
-            else:
-                is_it = self.count >= plan["at"] if plan["for_good"] else self.count == plan["at"]
+            at_point = "point" in plan
+            is_it = self.is_it(f"{operation}:{name}") if at_point else self.is_broken()
         if is_it:
             self.leave("hit", f"{operation}:{name}")
             raise OSError(plan["errno"], os.strerror(plan["errno"]), os.fspath(path))
+
+    def is_broken(self):
+        """Return whether this operation is the one of the plan, or soon enough after it."""
+        if self.count == self.plan["at"]:
+            self.broken_until = time.monotonic() + self.plan["seconds"]
+            return True
+        return self.count > self.plan["at"] and time.monotonic() < self.broken_until
 
     def around(self, operation, path, act, half=None):
         """Do an operation on a file, with all that the plan has for it."""
