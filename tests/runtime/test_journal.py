@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -80,3 +81,18 @@ def test_a_write_in_pieces_is_continued(tmp_path, monkeypatch):
     journal.flush()
     journal.close()
     assert len(records(tmp_path / "j")) == 1
+
+
+def test_a_disk_that_refuses_the_end_is_an_error_and_leaves_nothing_open(tmp_path, monkeypatch):
+    def refuse(descriptor, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    journal = FileJournal(tmp_path / "j")
+    journal.append(Record(RecordKind.RUN_STATE, fields={"state": "completed"}))
+    descriptor = journal._descriptor
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(OSError, match="No space"):
+        journal.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    journal.close()  # there is nothing left to do
