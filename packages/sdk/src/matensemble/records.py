@@ -261,11 +261,11 @@ def journal_chain(run: RunDir, *, skip_damaged: bool = False) -> list[Chapter]:
         If one that another names is missing, or is another one by what it holds, or is of a format
         that this version does not read.
     """
-    path: Path | None = run.journal_path
-    if not run.journal_path.exists():
-        path = _newest_replaced(run)
+    path = run.journal_path if _has_begun(run.journal_path) else _newest_replaced(run)
     if path is None:
-        raise FileNotFoundError(f"{run.journal_path}: the run was not started")
+        if not run.journal_path.exists():
+            raise FileNotFoundError(f"{run.journal_path}: the run was not started")
+        path = run.journal_path
     chain: list[Chapter] = []
     length: int | None = None
     is_recovered = False
@@ -294,6 +294,15 @@ def journal_chain(run: RunDir, *, skip_damaged: bool = False) -> list[Chapter]:
 
 class _BrokenChainError(FormatError):
     """A journal does not tell which one came before it."""
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a journal holds its first record; else its driver did nothing yet."""
+    try:
+        with path.open("rb") as lines:
+            return lines.readline().endswith(b"\n")
+    except FileNotFoundError:
+        return False
 
 
 def _named_epoch(path: Path) -> int | None:
@@ -332,8 +341,8 @@ def _previous(path: Path, epoch: int | None) -> Mapping[str, Any] | None:
         if is_readable:
             _check_beginning(record, epoch)
     except (KeyError, TypeError, ValueError) as error:  # FormatError is one of them
-        problem = f"does not begin as a journal ({error}). {_HINT}"
-        raise _BrokenChainError(str(path), problem) from error
+        problem = f"a journal does not begin like this ({error}). {_HINT}"
+        raise _BrokenChainError(f"{path}, line 1", problem) from error
     if not is_readable:
         version = record.fields["format"]
         raise FormatError(str(path), f"has format {version}; this version reads {JOURNAL_FORMAT}")
