@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -206,6 +205,30 @@ def take_over_journal(run: RunDir, *, skip_damaged: bool = False) -> tuple[Repla
         *earlier, (last, _, _) = journal_chain(run, skip_damaged=skip_damaged)
     except FileNotFoundError:
         return Replay(), None
+    accepted, uncommitted = _fold(earlier, last, None, skip_damaged)
+    if uncommitted is not None:
+        accepted, _ = _fold(earlier, last, uncommitted, skip_damaged)
+    replay, length = accepted
+    _sync(last)
+    return replay, Accepted(int(last.stem.rpartition("-")[2]), length, skip_damaged)
+
+
+def _fold(
+    earlier: Sequence[tuple[Path, int | None, bool]],
+    last: Path,
+    limit: int | None,
+    skip_damaged: bool,
+) -> tuple[tuple[Replay, int], int | None]:
+    """Fold all journals, the last one up to a limit.
+
+    Returns
+    -------
+    tuple
+        The replay and the bytes of the last journal that are in it; and where in it begins what a
+        strategy chore asked for whose completion is missing, None where there is no such. That
+        counts with the completion: a driver that was killed between the two had carried out
+        nothing of it, and the chore will ask again.
+    """
     replay = Replay.of(
         record
         for path, length, is_recovered in earlier
@@ -216,26 +239,19 @@ def take_over_journal(run: RunDir, *, skip_damaged: bool = False) -> tuple[Repla
     )
     length = 0
     begun: dict[str, int] = {}
-    completed: set[str] = set()
-    for end, record in scan_journal(last, skip_damaged=skip_damaged):
+    for end, record in scan_journal(last, length=limit, skip_damaged=skip_damaged):
         if record is None:
             continue
-        if record.kind == RecordKind.COMPLETED and record.chore_id is not None:
-            completed.add(record.chore_id)
-            begun.pop(record.chore_id, None)
-        elif record.kind == RecordKind.CHORE_ADDED:
+        if record.kind == RecordKind.CHORE_ADDED:
             parent = str(record.fields.get("parent"))
-            if parent != STRATEGY and parent not in completed:
+            is_committed = replay.standing(parent).state is ChoreState.COMPLETED
+            if parent != STRATEGY and not is_committed:
                 begun.setdefault(parent, length)
+        elif record.kind == RecordKind.COMPLETED:
+            begun.pop(record.chore_id or "", None)
+        replay.apply(record)
         length = end
-    # What a strategy chore asked for counts with its completion: a driver that was killed between
-    # the two had carried out nothing of it, and the chore will ask again.
-    length = min(chain([length], begun.values()))
-    for end, record in scan_journal(last, length=length, skip_damaged=skip_damaged):
-        if record is not None and end <= length:
-            replay.apply(record)
-    _sync(last)
-    return replay, Accepted(int(last.stem.rpartition("-")[2]), length, skip_damaged)
+    return (replay, length), min(begun.values(), default=None)
 
 
 def _sync(path: Path) -> None:
