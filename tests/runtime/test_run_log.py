@@ -12,7 +12,6 @@ import pytest
 from matensemble.runtime.run_log import LOGGER, RunLog
 from matensemble.workdir import RunDir
 
-
 FULL = Path("/dev/full")
 needs_full_disk = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
