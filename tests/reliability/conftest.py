@@ -350,7 +350,7 @@ def strictly_crashed(strict: Ensemble) -> Trial:
 
 def _crash(ensemble: Ensemble) -> Trial:
     trial = ensemble.trial("crashed")
-    point = {"point": "write:journal.jsonl:after", "occurrence": 14}
+    point = {"point": "write:journal.jsonl[completed]:after", "occurrence": 3}
     ended = trial.drive("run", {"mode": "kill", "kind": "driver", **point})
     assert ended.exit_code == -signal.SIGKILL, ended
     assert 0 < len(trial.completed()) < ensemble.num_chores

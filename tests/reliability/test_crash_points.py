@@ -17,11 +17,15 @@ DRIVER_SAMPLE = (
     ("write:journal.draft:half", 1),
     ("rename:journal.jsonl:before", 1),
     ("replace:status.json:before", 1),
-    ("write:journal.jsonl:half", 1),
+    ("write:journal.jsonl[intent]:half", 1),
     ("replace:out/*/chore.pickle:after", 2),
-    ("write:journal.jsonl:after", 9),
-    ("write:journal.jsonl:half", 21),
+    ("write:journal.jsonl[completed]:before", 1),
+    ("write:journal.jsonl[completed]:half", 3),
+    ("write:journal.jsonl[completed]:after", 4),
+    ("write:journal.jsonl[chore_added]:half", 1),
+    ("write:journal.jsonl[requeued]:after", 1),
     ("rename:out/*/attempts/N/chore.pickle:before", 1),
+    ("write:journal.jsonl[run_state]:before", 1),
     ("write:owner.json.tmp:half", 1),
 )
 RESUME_SAMPLE = (
@@ -29,7 +33,7 @@ RESUME_SAMPLE = (
     ("rename:journal-N.jsonl:after", 1),
     ("write:journal.draft:half", 1),
     ("rename:journal.jsonl:after", 1),
-    ("write:journal.jsonl:after", 3),
+    ("write:journal.jsonl[completed]:before", 1),
 )
 WORKER_SAMPLE = (
     ("write:out/*/result.pickle.tmp:half", 2),

@@ -9,7 +9,8 @@ driver, and the workers that inherit its environment. `FAULT_PLAN` names a JSON 
     {…, "mode": "fail", "point": name, "occurrence": number, "errno": number}
 
 Counted are operations that change what is on the disk, below the run directory only. The name of a
-point is ``operation:file:when``, the file without what differs from run to run; `when` is
+point is ``operation:file:when``, the file without what differs from run to run, of the journal with
+a kind of record; `when` is
 ``before``, ``after`` and, of a write, ``half``: some of the bytes are there. Where several
 processes are of the kind, occurrences are counted across all of them, by files in the notes. What
 fails `at` the N-th operation goes on failing for so many seconds; 0 is that operation alone.
@@ -27,6 +28,15 @@ import time
 
 _PLAN = os.environ.get("FAULT_PLAN")
 _WRITING = os.O_WRONLY | os.O_RDWR
+_KINDS = (
+    b"run_state",
+    b"chore_added",
+    b"requeued",
+    b"completed",
+    b"intent",
+    b"submitted",
+    b"started",
+)
 _SAME = (
     (re.compile(r"^out/(?!registry)[^/]+"), "out/*"),
     (re.compile(r"\.[0-9a-f]{8}\.(tmp|draft)"), r".\1"),
@@ -112,11 +122,13 @@ class Faults:
             return True
         return self.count > self.plan["at"] and time.monotonic() < self.broken_until
 
-    def around(self, operation, path, act, half=None):
+    def around(self, operation, path, act, half=None, data=b""):
         """Do an operation on a file, with all that the plan has for it."""
         name = self.point(path)
         if name is None:
             return act()
+        if name == "journal.jsonl":
+            name += _most_telling(bytes(data))
         self.refuse(operation, path, name)
         self.at(f"{operation}:{name}:before")
         if half is not None:
@@ -133,6 +145,12 @@ class Faults:
             half()
             self.leave("hit", point)
             self.system["kill"](os.getpid(), signal.SIGKILL)
+
+
+def _most_telling(lines):
+    """Return which kind of record is written to the journal, of several the rarest."""
+    kinds = (kind for kind in _KINDS if b'"k":"%b"' % kind in lines)
+    return "".join(f"[{kind.decode()}]" for kind in (*kinds,)[:1])
 
 
 def _path_of(descriptor):
@@ -157,6 +175,7 @@ def _wrap_system(faults):
             _path_of(descriptor),
             lambda: system_write(descriptor, data),
             lambda: system_write(descriptor, bytes(data)[: len(data) // 2]),
+            data,
         )
 
     os.open, os.write = open_file, write
@@ -188,6 +207,7 @@ def _wrap_files(faults):
                 _path_of(self.fileno()),
                 lambda: super(RawFile, self).write(data),
                 lambda: super(RawFile, self).write(data[: len(data) // 2]),
+                data,
             )
 
     def open_file(
