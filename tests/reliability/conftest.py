@@ -66,6 +66,7 @@ class Trial:
         self.run = RunDir(folder / "run")
         self.notes = folder / "notes"
         self._pycache = pycache
+        self._drivers: set[bytes] = set()
 
     def copy(self, folder: Path) -> Trial:
         """Return another trial that stands where this one does; without the notes."""
@@ -93,7 +94,7 @@ class Trial:
             plan_path = self.folder / "plan.json"
             plan_path.write_text(json.dumps({**plan, **place}))
             environ["FAULT_PLAN"] = str(plan_path)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "matensemble.cli", command, str(self.run.root)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -101,6 +102,8 @@ class Trial:
             env=environ,
             start_new_session=True,
         )
+        self._drivers.add(b"%d" % process.pid)
+        return process
 
     def wait(self, process: subprocess.Popen[str], seconds: float = DEADLINE_SECONDS) -> Ended:
         """Wait for the end of a driver; one that hangs is killed, and the trial fails."""
@@ -195,13 +198,16 @@ class Trial:
             time.sleep(0.02)  # processes of others have no event to wait for
 
     def find_processes(self) -> list[str]:
-        """Return the processes that are chores of this run."""
+        """Return the processes that are chores of this run, and the launchers of its drivers."""
         mark = f"MATENSEMBLE_RUN_DIR={self.run.root}\0".encode()
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                if mark in (path / "environ").read_bytes():
-                    found.append(f"{path.name} {(path / 'cmdline').read_bytes()!r}")
+                command = (path / "cmdline").read_bytes().split(b"\0")
+                is_launcher = any(part.endswith(b"/launcher.py") for part in command)
+                is_ours = is_launcher and not self._drivers.isdisjoint(command)
+                if is_ours or mark in (path / "environ").read_bytes():
+                    found.append(f"{path.name} {command}")
             except OSError:  # gone, or not ours
                 continue
         return found

@@ -7,10 +7,16 @@ undisturbed run. A sample of the points is tried; all of them with ``MATENSEMBLE
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.e2e,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for what is left in /proc"),
+]
 
 DRIVER_SAMPLE = (
     ("link:owner.json:after", 1),

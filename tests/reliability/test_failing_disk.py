@@ -16,11 +16,17 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.e2e, pytest.mark.timeout(7200)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.e2e,
+    pytest.mark.timeout(7200),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for what is left in /proc"),
+]
 
 ERRORS = (
     errno.ENOSPC,
