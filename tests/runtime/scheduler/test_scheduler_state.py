@@ -335,6 +335,19 @@ def test_look_ahead_queues_one_shape_only():
     assert two.start() == ["a", "c0"]
 
 
+def test_what_queues_keeps_off_the_node_on_which_it_was_lost():
+    s = Scheduler((1, 0), (1, 0), policy=Policy(look_ahead=2))
+    s.add(chore("a"), chore("b"))
+    assert s.start() == ["a", "b"]
+    s.end("a", Reason.NODE_FAILURE)
+    (submit,) = s.tell(ev.StartsConsidered())
+    assert (submit.chore.id, submit.attempt, submit.placement) == ("a", 2, None)
+    assert submit.avoid == {0}
+    assert s.state.entry("a").placement is None, "it is not expected there either"
+    s.end("b")
+    assert s.state.entry("a").placement == (Share(1, 1, 0),)
+
+
 def test_what_contradicts_the_state_is_refused():
     s = Scheduler((1, 0))
     s.add(chore("a"))

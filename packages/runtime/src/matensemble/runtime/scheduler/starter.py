@@ -125,14 +125,16 @@ class Starter:
             yield from self._look_ahead()
 
     def _find(self, entry: Entry, avoid: frozenset[int]) -> tuple[Placement | None, frozenset[int]]:
-        """Return where a chore fits, and the nodes it keeps off.
-
-        It keeps off the nodes on which it was lost as long as others could ever hold it.
-        """
-        own = entry.past.avoid
-        if own and Ledger(self.ledger.allocation).find(entry.shape, own) is not None:
-            avoid = avoid | own
+        """Return where a chore fits, and the nodes it keeps off."""
+        avoid = avoid | self._shunned_by(entry)
         return self.ledger.find(entry.shape, avoid), avoid
+
+    def _shunned_by(self, entry: Entry) -> frozenset[int]:
+        """Return the nodes on which a chore was lost, as long as others could ever hold it."""
+        own = entry.past.avoid
+        if own and Ledger(self.ledger.allocation).find(entry.shape, own) is None:
+            return _NONE
+        return own
 
     def forget_waiter(self) -> None:
         """Note that nothing waits for room any more."""
@@ -161,7 +163,7 @@ class Starter:
                 return
             self._ready.pop(entry.shape)
             self.queued[entry.chore.id] = entry
-            yield Start(entry, None, _NONE)
+            yield Start(entry, None, self._shunned_by(entry))
 
     def give_back(self, entry: Entry) -> None:
         """Take back what a chore held, and expect queued ones on it, oldest first."""
@@ -183,7 +185,7 @@ class Starter:
 
     def _expect_queued(self) -> None:
         for waiting in list(self.queued.values()):
-            placement = self.ledger.find(waiting.shape)
+            placement = self.ledger.find(waiting.shape, self._shunned_by(waiting))
             if placement is None:
                 return
             self._hold(waiting, placement)
