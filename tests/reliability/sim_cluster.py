@@ -298,6 +298,7 @@ class Cluster:
                 kind = type(error).__name__
                 reason = "result_corrupt" if "Corrupt" in kind else "result_missing"
                 told = {"reason": reason, "type": kind, "message": "", "upstream": dep["id"]}
+                told["upstream_attempt"] = dep["attempt"]
                 self._write_error(job, told)
                 self._end(job, 1)
                 return

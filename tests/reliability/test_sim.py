@@ -44,6 +44,8 @@ FOUND = {
     33: "the disk fails when the journal is closed, and hid how the run had ended",
     39: "an attempt is lost whose upstream result was revoked: it ran again at once",
     64: "a chore is skipped for two reasons, and the one that it names is mended",
+    2804: "a damaged result was made again, and then revoked by old news of the damage",
+    6641: "the same, by a chore that had outlived its driver",
     2922: "a repeated end halved the patience with a network file system that shows files late",
     166: "a result is made again while a chore that needs it runs",
 }

@@ -30,7 +30,7 @@ class Graph:
         self.entries = {}
 
     def put(self, chore, state=ChoreState.COMPLETED, **fields):
-        blank = {"exit_code": None, "reason": None, "detail": "", "root": None}
+        blank = {"attempt": 1, "exit_code": None, "reason": None, "detail": "", "root": None}
         self.entries[chore.id] = SimpleNamespace(chore=chore, state=state, **{**blank, **fields})
 
     def entry(self, chore_id):
@@ -140,7 +140,7 @@ def test_a_failure_that_is_ignored_stands_for_the_result(preparer, run, graph):
                 "upstream": "bad",
             },
         },
-        {"id": "good", "kind": "python"},
+        {"id": "good", "kind": "python", "attempt": 1},
     ]
 
 
@@ -149,4 +149,4 @@ def test_a_gather_holds_completed_results_only(preparer, run, graph):
         chore = Chore(f"g{number}", "g", ChoreType.PYTHON, callable="f")
         graph.put(chore, state, reason=None)
     preparer.prepare(Submit(python("c", deps=(Gather("g"),)), 1, None))
-    assert record_of(run)["deps"] == [{"gather": [{"id": "g1", "kind": "python"}]}]
+    assert record_of(run)["deps"] == [{"gather": [{"id": "g1", "kind": "python", "attempt": 1}]}]

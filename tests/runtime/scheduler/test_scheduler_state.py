@@ -374,3 +374,33 @@ def test_the_table_names_every_state_and_what_has_ended_can_only_begin_again():
     for state, following in TRANSITIONS.items():
         # What has ended can only begin again: revoked, or tried again on request.
         assert state.is_terminal == (following == {ChoreState.BLOCKED})
+
+
+def test_old_news_of_a_damaged_result_do_not_take_the_new_one_away():
+    scheduler = Scheduler((4, 0))
+    scheduler.add(chore("up"), chore("one", "up"), chore("other", "up"))
+    scheduler.start()
+    scheduler.end("up")
+    assert scheduler.start() == ["one", "other"]
+    corrupt = (Reason.RESULT_CORRUPT, 1, "damaged", "", "up", None, 1)
+    scheduler.tell(ev.ChoreFinished("one", 1, *corrupt))
+    assert scheduler.start() == ["up"]
+    scheduler.end("up")
+    scheduler.tell(ev.ChoreFinished("other", 1, *corrupt))  # of the result before
+    assert scheduler.state_of("up") is ChoreState.COMPLETED
+    assert sorted(scheduler.start()) == ["one", "other"]
+    assert [r.chore_id for r in scheduler.records if r.kind is RecordKind.REVOKED] == ["up"]
+
+
+def test_a_chore_that_is_skipped_for_two_reasons_names_the_one_that_is_left():
+    scheduler = Scheduler((4, 0))
+    scheduler.add(chore("a"), chore("b"), chore("c", "a", "b"))
+    scheduler.start()
+    scheduler.end("a", Reason.EXCEPTION, 1)
+    scheduler.end("b", Reason.EXCEPTION, 1)
+    assert scheduler.state.entry("c").root == "a"
+    scheduler.tell(ev.RetryRequested(("a",)))
+    assert scheduler.state_of("c") is ChoreState.SKIPPED
+    assert scheduler.state.entry("c").root == "b"
+    scheduler.tell(ev.RetryRequested(("b",)))
+    assert scheduler.state_of("c") is ChoreState.BLOCKED

@@ -163,6 +163,7 @@ class _Standing:
     chore: Chore
     state: ChoreState
     exit_code: int | None
+    attempt: int = 1
     reason: Reason | None = None
     detail: str = ""
     root: str | None = None

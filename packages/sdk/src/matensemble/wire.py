@@ -301,9 +301,10 @@ def encode_record(record: dict[str, Any]) -> bytes:
         Number of processes; the only one is the one that commits, whatever ranks the environment
         mentions.
     ``deps``
-        What fills slot `i`: ``{"id", "kind", "exit_code", "outputs"}`` for a chore, or
-        ``{"gather": [such dicts]}``. ``{"id", "kind", "failed": {"reason", "exit_code", "detail",
-        "upstream"}}`` is one that failed and was ignored: its error stands for its result.
+        What fills slot `i`: ``{"id", "kind", "attempt", "exit_code", "outputs"}`` for a chore
+        (which attempt completed, what an executable left), or ``{"gather": [such dicts]}``.
+        ``{"id", "kind", "failed": {"reason", "exit_code", "detail", "upstream"}}`` is one that
+        failed and was ignored: its error stands for its result.
     ``arguments``
         Place ``(file, offset, size)`` of the frozen arguments, the file relative to the run
         directory.

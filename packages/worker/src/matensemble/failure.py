@@ -91,6 +91,7 @@ def report(task: Task, error: BaseException) -> int:
         record["errno"] = error.errno
     if (culprit := find_culprit(task, error)) is not None:
         record["upstream"] = culprit
+        record["upstream_attempt"] = find_upstream_attempt(task, culprit)
     problem = _write(task, record)
     if problem is not None and problem.errno in _DISK_TROUBLE:
         exit_code = EXIT_DISK_TROUBLE
@@ -121,6 +122,15 @@ def find_culprit(task: Task, error: BaseException) -> str | None:
     """Return the chore upstream whose result is gone or damaged, None where that is not why."""
     if task.stage == "read" and isinstance(error, (ResultMissingError, ResultCorruptError)):
         return error.chore_id
+    return None
+
+
+def find_upstream_attempt(task: Task, chore_id: str) -> int | None:
+    """Return which attempt of a chore upstream had completed when this one was prepared."""
+    for dep in task.record.get("deps", ()):
+        for upstream in dep.get("gather", [dep]):
+            if upstream["id"] == chore_id and "attempt" in upstream:
+                return int(upstream["attempt"])
     return None
 
 

@@ -25,6 +25,10 @@ class Standing(Protocol):
         """Where it stands."""
 
     @property
+    def attempt(self) -> int:
+        """Its latest attempt, from 1; 0 before the first."""
+
+    @property
     def exit_code(self) -> int | None:
         """How it ended; None where no process did."""
 

@@ -153,7 +153,9 @@ class Preparer:
         described: dict[str, Any] = {"id": chore_id, "kind": entry.chore.kind.value}
         if entry.state in NO_RESULT:
             described["failed"] = self._failure(entry)
-        elif entry.chore.kind is ChoreType.EXECUTABLE:
+            return described
+        described["attempt"] = entry.attempt
+        if entry.chore.kind is ChoreType.EXECUTABLE:
             described["exit_code"] = entry.exit_code or 0
             described["outputs"] = dict(entry.chore.outputs)
         return described

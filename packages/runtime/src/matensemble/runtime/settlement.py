@@ -50,6 +50,7 @@ class _Verdict(NamedTuple):
     error_type: str = ""
     culprit: str | None = None
     errno: int | None = None
+    culprit_attempt: int | None = None
 
 
 _COMPLETED = _Verdict()
@@ -114,6 +115,7 @@ def settle(
         verdict.error_type,
         verdict.culprit,
         verdict.errno,
+        verdict.culprit_attempt,
     )
 
 
@@ -211,12 +213,14 @@ def _what_the_worker_told(
         return None  # the worker did not come so far, or the chore wrote over it
     error_type = str(error.get("type", ""))
     number = error.get("errno") if reason is Reason.IO_ERROR else None
+    culprit_attempt = error.get("upstream_attempt")
     return _Verdict(
         reason,
         f"{error_type}: {error.get('message', '')}".strip(": "),
         error_type.rpartition(".")[2],  # as users write it, also of a class inside a function
         _check_culprit(chore, error.get("upstream"), graph),
         number if isinstance(number, int) else None,
+        culprit_attempt if isinstance(culprit_attempt, int) else None,
     )
 
 

@@ -45,7 +45,7 @@ def end_badly(state: SchedulerState, entry: Entry, event: ev.ChoreFinished) -> N
     elif state.is_signalled and reason in _ANSWERS_TO_A_SIGNAL:
         _requeue(state, entry, Again(Budget.NONE), {"d": "interrupted by the end of the time"})
     else:
-        _try_again(state, entry, failure, event.culprit)
+        _try_again(state, entry, failure, event)
 
 
 def on_lost(state: SchedulerState, event: ev.AttemptLost) -> None:
@@ -90,10 +90,9 @@ def end_delay(state: SchedulerState, entry: Entry) -> bool:
 
 
 def _try_again(
-    state: SchedulerState, entry: Entry, failure: Failure, culprit_id: str | None
+    state: SchedulerState, entry: Entry, failure: Failure, event: ev.ChoreFinished
 ) -> None:
-    culprit = state.entry(culprit_id) if culprit_id is not None and culprit_id in state else None
-    if culprit is not None and _make_again(state, culprit, entry, failure.detail):
+    if _make_again(state, entry, event, failure.detail):
         _requeue(state, entry, Again(Budget.NONE), _fields(failure), is_behind=True)
         return
     again = what_follows(entry, failure, state.policy)
@@ -117,21 +116,26 @@ def _fields(failure: Failure) -> dict[str, Any]:
     return fields
 
 
-def _make_again(state: SchedulerState, culprit: Entry, entry: Entry, why: str) -> bool:
+def _make_again(state: SchedulerState, entry: Entry, event: ev.ChoreFinished, why: str) -> bool:
     """Let the damaged result of another chore be made again; return whether it will be there.
 
     What else depends on it finds out by itself, and comes here too.
     """
+    if event.culprit is None or event.culprit not in state:
+        return False
     if entry.past.revocations >= state.policy.max_revocations:
         return False
-    if culprit.state is COMPLETED:
+    culprit = state.entry(event.culprit)
+    # It may have been made again already, since this one was prepared: that result is a good one.
+    is_old_news = event.culprit_attempt not in (None, culprit.attempt)
+    if culprit.state is COMPLETED and not is_old_news:
         state.move(culprit, BLOCKED)
         culprit.exit_code = None
         state.starter.let_linger(culprit)
         state.disturb()
         state.record(RecordKind.REVOKED, culprit, {"d": why} if why else None)
         state.decide_anew(culprit)
-    if culprit.state.is_terminal:
+    if culprit.state.is_terminal and not culprit.is_satisfied:
         return False
     entry.remember().revocations += 1
     return True

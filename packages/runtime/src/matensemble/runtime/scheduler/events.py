@@ -92,6 +92,8 @@ class ChoreFinished(NamedTuple):
     errno: int | None = None
     """For `IO_ERROR`: what the operating system said, as in the module `errno`; None where it said
     nothing, as of a file that is not to be trusted."""
+    culprit_attempt: int | None = None
+    """The attempt whose result the culprit had when this one was prepared; None: not known."""
 
 
 class AttemptLost(NamedTuple):
