@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,6 +92,13 @@ def test_a_result_upstream_that_is_no_good_is_named(campaign, damage):
     chore = Chore(CHORE.id, "f", ChoreType.PYTHON, deps=(UP,), callable="f")
     finished = settle(campaign.dir, chore, JobEnded(chore.id, 1, outcome.exit_code))
     assert finished.culprit == UP
+
+
+def test_the_attempt_of_a_damaged_result_is_the_one_of_the_preparation():
+    deps = [{"id": "a"}, {"id": "b", "attempt": 2}, {"gather": [{"id": "c", "attempt": 3}]}]
+    task = SimpleNamespace(record={"deps": deps})
+    found = [failure.find_upstream_attempt(task, chore_id) for chore_id in ("a", "b", "c", "d")]
+    assert found == [None, 2, 3, None]
 
 
 def test_a_result_that_the_function_itself_misses_names_nobody(campaign):
