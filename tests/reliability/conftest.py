@@ -164,13 +164,17 @@ class Trial:
         return Counter(line.split()[1] for line in lines if line.startswith("start "))
 
     def failed_for_the_disk(self) -> list[str]:
-        """Return what the journals tell of failures with the reason `io_error`."""
+        """Return what the journals tell of failures that no chore of the ensemble has of itself.
+
+        One raises in its first attempt; where the disk does not take the reason of that, its exit
+        code has to do.
+        """
         return [
             f"{record.kind} {record.chore_id} {dict(record.fields)}"
             for record in read_records(self.run)
             if record.kind in ("failed", "skipped", "cancelled")
             or (record.kind == "requeued" and record.fields.get("b") == "retry")
-            if record.fields.get("r") != "exception"
+            if record.fields.get("r") not in ("exception", "nonzero_exit")
         ]
 
     def status(self) -> RunStatus:
