@@ -41,7 +41,7 @@ MAX_TRACEBACK = 100_000
 EXIT_DISK_TROUBLE = 74
 """Exit code where the disk would not even take the reason (`EX_IOERR` of sysexits.h): by it the
 driver knows that the chore is not to blame."""
-_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EINTR)
 
 _REASONS: tuple[tuple[tuple[str, ...], tuple[type[BaseException], ...], str], ...] = (
     (("read",), (ResultMissingError,), "result_missing"),

@@ -34,10 +34,17 @@ from matensemble.workdir import RunDir
 
 DISK_TROUBLE = frozenset(
     getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EIO", "EROFS", "ESTALE", "ETIMEDOUT", "EREMOTEIO", "ENOLCK")
+    for name in (
+        *("ENOSPC", "EDQUOT", "EIO", "EROFS", "ESTALE"),
+        *("ETIMEDOUT", "EREMOTEIO", "ENOLCK", "EINTR"),
+    )
     if hasattr(errno, name)
 )
-"""Errors that say something about the file system and nothing about what was asked of it."""
+"""Errors that say something about the file system and nothing about what was asked of it.
+
+`EINTR` too: Python repeats what a signal interrupted, but not `rename`, `link`, `mkdir` or `unlink`,
+which file systems in user space and interruptible mounts let fail with it.
+"""
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
 PROBE_BYTES = 1 << 16
