@@ -404,3 +404,50 @@ def test_a_chore_that_is_skipped_for_two_reasons_names_the_one_that_is_left():
     assert scheduler.state.entry("c").root == "b"
     scheduler.tell(ev.RetryRequested(("b",)))
     assert scheduler.state_of("c") is ChoreState.BLOCKED
+
+
+def _two_wait_behind_a_result(**resources) -> Scheduler:
+    """`u` completed; `d` runs and will find its result damaged, `e` is ready beside it."""
+    s = Scheduler((1, 0))
+    s.add(chore("u"), chore("d", "u"), chore("e", "u", **resources))
+    s.start()
+    s.end("u")
+    return s
+
+
+def _find_damage(s: Scheduler) -> None:
+    s.tell(ev.ChoreFinished("d", 1, Reason.EXCEPTION, 1, culprit="u", culprit_attempt=1))
+    s.tell(ev.ResourcesFreed("d", 1))
+
+
+@pytest.mark.parametrize(
+    "there_and_back",
+    [
+        (ev.PriorityChanged(("e",), 5), ev.PriorityChanged(("e",), 0)),
+        (ev.CancelRequested(("e",)), ev.RetryRequested(("e",))),
+    ],
+)
+def test_what_left_the_ready_and_came_back_waits_once_for_a_damaged_result(there_and_back):
+    s = _two_wait_behind_a_result()
+    assert s.start() == ["d"]
+    for event in there_and_back:
+        s.tell(event)
+    _find_damage(s)
+    assert s.start() == ["u"]
+    assert s.state_of("e") is ChoreState.BLOCKED
+    s.end("u")
+    assert s.start() == ["d"]
+    s.end("d")
+    assert s.start() == ["e"]
+    s.end("e")
+    assert s.state.is_finished
+
+
+def test_what_was_put_aside_and_cancelled_stays_so_where_a_result_is_damaged():
+    s = _two_wait_behind_a_result(duration=100.0)
+    s.tell(ev.PriorityChanged(("e",), -1))
+    s.tell(ev.StartsConsidered(time_left=50.0))  # too long for the time that is left
+    s.tell(ev.CancelRequested(("e",)))
+    _find_damage(s)
+    s.start()
+    assert s.state_of("e") is ChoreState.CANCELLED

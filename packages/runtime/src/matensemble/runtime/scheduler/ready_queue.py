@@ -37,7 +37,7 @@ class ReadyQueue(Generic[W]):
         heappush(self._heaps.setdefault(chore.shape, []), (chore.order, chore))
 
     def __iter__(self) -> Iterator[W]:
-        """Iterate over the ready chores, in no order, each once."""
+        """Iterate over the ready chores, in no order; one that was pushed twice comes twice."""
         for shape, heap in self._heaps.items():
             for order, chore in heap:
                 if chore.state is READY and chore.order == order and chore.shape == shape:

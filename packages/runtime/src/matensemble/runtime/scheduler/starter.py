@@ -86,7 +86,10 @@ class Starter:
         self._ready.push(entry)
 
     def waiting(self) -> list[Entry]:
-        """Return the chores that wait for resources only, in no order. O(their number)."""
+        """Return the chores that wait for resources only, in no order. O(their number).
+
+        One that left and came back may be in it twice, and one that was put aside may have ended.
+        """
         return [*self._ready, *self.too_long.values()]
 
     def starts(self, time_left: float | None = None) -> Iterator[Start]:

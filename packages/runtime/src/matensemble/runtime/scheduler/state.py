@@ -338,7 +338,7 @@ class SchedulerState:
         """Let the ready wait for results that are made again. O(ready chores), and rare."""
         self._has_unchecked_ready = False
         for entry in self.starter.waiting():
-            if not self._has_all(entry):
+            if entry.state is READY and not self._has_all(entry):
                 self.move(entry, BLOCKED)
                 self.decide_anew(entry)
 
