@@ -42,8 +42,8 @@ DISK_TROUBLE = frozenset(
 )
 """Errors that say something about the file system and nothing about what was asked of it.
 
-`EINTR` too: Python repeats what a signal interrupted, but not `rename`, `link`, `mkdir` or `unlink`,
-which file systems in user space and interruptible mounts let fail with it.
+`EINTR` too: Python repeats what a signal interrupted, but not `rename`, `link`, `mkdir` and
+`unlink`, which file systems in user space and interruptible mounts let fail with it.
 """
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
