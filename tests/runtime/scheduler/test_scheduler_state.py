@@ -348,6 +348,14 @@ def test_what_queues_keeps_off_the_node_on_which_it_was_lost():
     assert s.state.entry("a").placement == (Share(1, 1, 0),)
 
 
+def test_what_would_not_end_in_time_does_not_queue_either():
+    s = Scheduler((1, 0), policy=Policy(look_ahead=2))
+    s.add(chore("a"), chore("long", duration=100.0), chore("short", duration=10.0))
+    started = s.tell(ev.StartsConsidered(50.0))
+    assert [submit.chore.id for submit in started] == ["a", "short"]
+    assert s.state_of("long") is ChoreState.READY
+
+
 def test_what_contradicts_the_state_is_refused():
     s = Scheduler((1, 0))
     s.add(chore("a"))

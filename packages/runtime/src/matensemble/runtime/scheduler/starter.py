@@ -107,9 +107,7 @@ class Starter:
             if self.ledger.free_cores <= 0 or (is_overtaking and self._policy.patience <= 0):
                 first_waiting = first_waiting or entry
                 break
-            if time_left is not None and (entry.chore.resources.duration or 0.0) > time_left:
-                self._ready.pop(entry.shape)
-                self.too_long[entry.chore.id] = entry
+            if self._hold_back(entry, time_left):
                 continue
             avoid = self._set_aside if is_overtaking else _NONE
             placement, avoid = self._find(entry, avoid)
@@ -125,7 +123,15 @@ class Starter:
         if first_waiting is None:
             self.forget_waiter()
         elif self._policy.look_ahead:
-            yield from self._look_ahead()
+            yield from self._look_ahead(time_left)
+
+    def _hold_back(self, entry: Entry, time_left: float | None) -> bool:
+        """Take a chore out of the ready that would not end in time; return whether it is one."""
+        if time_left is None or (entry.chore.resources.duration or 0.0) <= time_left:
+            return False
+        self._ready.pop(entry.shape)
+        self.too_long[entry.chore.id] = entry
+        return True
 
     def _find(self, entry: Entry, avoid: frozenset[int]) -> tuple[Placement | None, frozenset[int]]:
         """Return where a chore fits, and the nodes it keeps off."""
@@ -153,7 +159,7 @@ class Starter:
         if can_ever_fit(entry.shape, self.ledger.allocation):  # else it waits for a lost node
             self._set_aside = nodes_to_set_aside(entry.shape, self.ledger)
 
-    def _look_ahead(self) -> Iterator[Start]:
+    def _look_ahead(self, time_left: float | None) -> Iterator[Start]:
         """Let chores queue at the executor, so that freed cores need not wait for us.
 
         Only while one shape waits: a resource manager that blocks behind the first job that does
@@ -164,6 +170,8 @@ class Starter:
             entry = self._ready.head(shapes[0])
             if entry is None:
                 return
+            if self._hold_back(entry, time_left):
+                continue
             self._ready.pop(entry.shape)
             self.queued[entry.chore.id] = entry
             yield Start(entry, None, self._shunned_by(entry))
