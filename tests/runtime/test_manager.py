@@ -19,11 +19,13 @@ from matensemble.errors import (
     IncompatibleEnvironmentError,
     InvalidOptionError,
     RunDirectoryError,
+    RunFailedError,
     RunInterruptedError,
     UnknownExecutorError,
 )
 from matensemble.manager import FluxManager
 from matensemble.model import Resources, RunState
+from matensemble.owner import Owner, present_owner
 from matensemble.pipeline import Pipeline
 from matensemble.protocols import RunOptions
 from matensemble.results import Results
@@ -31,6 +33,7 @@ from matensemble.runtime import dashboard_process
 from matensemble.runtime.executors.selection import select_executor
 from matensemble.runtime.testing import FakeExecutor
 from matensemble.status import read_status
+from matensemble.workdir import RunDir
 
 LOCAL = {"executor": "local", "cores": 2}
 
@@ -449,6 +452,22 @@ def test_a_start_that_fails_leaves_the_run_startable(pipe):
         FluxManager(run_dir, executor=FakeExecutor(auto=True)).run()
     (run_dir / "matensemble_workflow.log").rmdir()
     assert len(FluxManager(run_dir, executor=FakeExecutor(auto=True)).run()) == 1
+
+
+def test_who_is_replaced_while_it_starts_begins_no_journal(pipe):
+    pipe.exec("true")
+    run = RunDir(pipe.save())
+
+    class Slow(FakeExecutor):
+        def open(self, *args):
+            owner = Owner.of_this_process(2, "2026-01-01T00:00:00+00:00")
+            run.claim_path(2).write_text(json.dumps(owner.to_json()))
+            return super().open(*args)
+
+    with pytest.raises(RunFailedError, match="another driver has taken the run over"):
+        FluxManager(run.root, executor=Slow()).run()
+    assert not run.journal_path.exists()
+    assert present_owner(run).released_at is None
 
 
 def test_a_fallback_inside_flux_is_told_loudly(capsys, monkeypatch):

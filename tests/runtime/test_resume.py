@@ -125,7 +125,7 @@ def test_what_a_killed_driver_had_not_committed_of_a_strategy_is_forgotten(tmp_p
         i for i, line in enumerate(lines) if i > added[0] and b'"k":"completed"' in line
     )
     run_dir.journal_path.write_bytes(b"".join(lines[:parent_ends]))
-    replay, accepted = take_over_journal(run_dir)
+    replay, accepted = take_over_journal(run_dir, 2)
     assert replay.added == []
     assert accepted is not None
     assert accepted.length == sum(map(len, lines[: added[0]]))

@@ -11,11 +11,15 @@ from dataclasses import replace
 
 import pytest
 
-from matensemble.errors import RunOwnedError
+from matensemble.errors import RunFailedError, RunOwnedError
 from matensemble.model import RunState
 from matensemble.owner import Owner, present_owner
+from matensemble.records import RecordKind, read_records
 from matensemble.runs import look_at
+from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.owner import POLL_SECONDS, SILENCE_SECONDS, claim
+from matensemble.runtime.resumption import take_over_journal
+from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.testing import ManualClock
 from matensemble.status import RunStatus
 from matensemble.workdir import RunDir
@@ -325,6 +329,26 @@ def test_who_removed_the_claim_of_a_living_driver_is_refused_as_well(scene):
         scene.claim()
     lease = scene.claim()  # the other one ended meanwhile
     assert lease.epoch == 2
+
+
+# --- replaced before it began -------------------------------------------------------------------
+
+
+def test_who_was_stopped_before_it_moved_the_journal_leaves_that_of_its_successor_alone(scene):
+    def begin(epoch, previous=None):
+        fields = {"format": 1} if previous is None else {"format": 1, "previous": previous}
+        first = Record(RecordKind.RUN_STARTED, fields=fields)
+        return FileJournal.begin(scene.run.journal_path, epoch, first, scene.clock)
+
+    begin(1).close()
+    scene.own(epoch=2)  # stopped here, until the next one has begun
+    _, accepted = take_over_journal(scene.run, 3)
+    successor = begin(3, accepted._asdict())
+    with pytest.raises(RunFailedError, match="another driver has taken the run over"):
+        take_over_journal(scene.run, 2)
+    successor.append(Record(RecordKind.COMPLETED, "chore-a-0001"))
+    successor.close()
+    assert [record.epoch for record in read_records(scene.run)] == [1, 3, 3]
 
 
 # --- what a reader sees -----------------------------------------------------------------------

@@ -47,7 +47,7 @@ from matensemble.runtime.launch import Preparer
 from matensemble.runtime.outcomes import results_of
 from matensemble.runtime.owner import SILENCE_SECONDS, Lease, claim
 from matensemble.runtime.recorder import Listener, Recorder
-from matensemble.runtime.resumption import Legacy, take_over_journal, was_started
+from matensemble.runtime.resumption import TAKEN_OVER, Legacy, take_over_journal, was_started
 from matensemble.runtime.reused import ResultCache, take_over
 from matensemble.runtime.run_log import LOGGER, RunLog
 from matensemble.runtime.scheduler.events import AllocationLearned, InterruptRequested
@@ -188,7 +188,7 @@ class FluxManager:
         lease = self._claim(stack)
         beat = StartingBeat(run, lease.epoch, self._clock)
         stack.callback(beat.stop)
-        legacy = self._take_over() if options.resume else Legacy(self.workflow, Replay())
+        legacy = self._take_over(lease) if options.resume else Legacy(self.workflow, Replay())
         if options.dashboard:
             dashboard = DashboardProcess(run, options.dashboard, self._logger)
             stack.callback(dashboard.close)
@@ -202,7 +202,7 @@ class FluxManager:
         allocation = executor.open(self._inbox.put, legacy.orphans())
         listeners = (*self._listeners, *self._open_display(stack))
         self._cache = self._open_cache(stack)
-        journal = self._begin_journal(lease.epoch, executor, allocation, legacy)
+        journal = self._begin_journal(lease, executor, allocation, legacy)
         stack.push(self._closing(journal))
         SWITCH.add(self.interrupt)
         stack.callback(SWITCH.remove, self.interrupt)
@@ -278,19 +278,24 @@ class FluxManager:
             stack.push(lambda kind, *_: cache.close(abandon=kind is not None))
         return cache
 
-    def _take_over(self) -> Legacy:
+    def _take_over(self, lease: Lease) -> Legacy:
         """Return what an earlier driver left; nothing where there was none."""
         skip_damaged = self._options.recover
         try:
-            replay, accepted = take_over_journal(self.run_dir, skip_damaged=skip_damaged)
+            replay, accepted = take_over_journal(
+                self.run_dir, lease.epoch, skip_damaged=skip_damaged
+            )
         except OSError as error:
             raise _not_writable(self.run_dir, error) from error
         return Legacy(self.workflow, replay, accepted)
 
     def _begin_journal(
-        self, epoch: int, executor: Executor, allocation: Allocation, legacy: Legacy
+        self, lease: Lease, executor: Executor, allocation: Allocation, legacy: Legacy
     ) -> FileJournal:
         """Begin the journal of this driver: what it accepts of the one before, what it corrects."""
+        if lease.is_deposed():  # this process was stopped for so long, or something hung
+            self._is_deposed = True
+            raise RunFailedError(str(self.run_dir.root), TAKEN_OVER)
         fields: dict[str, Any] = {
             "format": JOURNAL_FORMAT,
             "run": self.run_dir.root.name,
@@ -304,7 +309,7 @@ class FluxManager:
         first = Record(RecordKind.RUN_STARTED, fields=fields)
         path = self.run_dir.journal_path
         try:
-            journal = FileJournal.begin(path, epoch, first, self._clock)
+            journal = FileJournal.begin(path, lease.epoch, first, self._clock)
         except OSError as error:
             raise _not_writable(self.run_dir, error) from error
         corrections = legacy.find_revoked(self._logger)
@@ -312,7 +317,7 @@ class FluxManager:
             corrections += legacy.find_committed(self._logger)
         for record in chain(corrections, self._take_over_results(legacy)):
             journal.append(record)
-            legacy.amend(record, epoch)
+            legacy.amend(record, lease.epoch)
         return journal
 
     def _take_over_results(self, legacy: Legacy) -> Iterator[Record]:
@@ -343,7 +348,7 @@ class FluxManager:
         def look(_: float) -> None:
             if lease.is_deposed():
                 self._is_deposed = True
-                raise Deposed("another driver has taken the run over")
+                raise Deposed(TAKEN_OVER)
 
         return look
 

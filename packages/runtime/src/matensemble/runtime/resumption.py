@@ -16,7 +16,12 @@ from typing import NamedTuple
 
 from matensemble import wire, workdir
 from matensemble.chore import Chore
-from matensemble.errors import FormatError, ResultCorruptError, ResultMissingError
+from matensemble.errors import (
+    FormatError,
+    ResultCorruptError,
+    ResultMissingError,
+    RunFailedError,
+)
 from matensemble.model import ChoreState, ChoreType, Resources
 from matensemble.records import JournalRecord, RecordKind, journal_chain, scan_journal
 from matensemble.replay import Replay, Standing
@@ -30,6 +35,8 @@ from matensemble.workflow import Workflow
 
 NUM_LOOKERS = 16
 """Threads that look at results: on a network file system each look is a wait, and little work."""
+TAKEN_OVER = "another driver has taken the run over"
+"""Why a driver leaves that was replaced."""
 
 
 class Accepted(NamedTuple):
@@ -180,13 +187,17 @@ def was_started(run: RunDir) -> bool:
     return True
 
 
-def take_over_journal(run: RunDir, *, skip_damaged: bool = False) -> tuple[Replay, Accepted | None]:
+def take_over_journal(
+    run: RunDir, epoch: int, *, skip_damaged: bool = False
+) -> tuple[Replay, Accepted | None]:
     """Move the last journal out of the way, and fold what counts of all of them.
 
     Parameters
     ----------
     run
         A run that this process has claimed.
+    epoch
+        Of this driver.
     skip_damaged
         Whether to go on behind damaged lines.
 
@@ -194,13 +205,17 @@ def take_over_journal(run: RunDir, *, skip_damaged: bool = False) -> tuple[Repla
     ------
     FormatError
         If a journal is damaged where that cannot be a torn end.
+    RunFailedError
+        If the journal is that of a driver which took the run over meanwhile: it is left alone.
     """
     if run.journal_path.exists():
-        epoch = _epoch_of(run)
-        if epoch is not None:
-            run.journal_path.rename(run.journal_of(epoch))
-        else:
+        present = _epoch_of(run)
+        if present is None:
             run.journal_path.unlink()  # its driver did not come to write a whole record
+        elif present < epoch:
+            run.journal_path.rename(run.journal_of(present))
+        else:
+            raise RunFailedError(str(run.root), TAKEN_OVER)
     try:
         *earlier, (last, _, _) = journal_chain(run, skip_damaged=skip_damaged)
     except FileNotFoundError:
