@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -468,6 +469,33 @@ def test_who_is_replaced_while_it_starts_begins_no_journal(pipe):
         FluxManager(run.root, executor=Slow()).run()
     assert not run.journal_path.exists()
     assert present_owner(run).released_at is None
+
+
+class LateClock:
+    """The clock of the system, some time later."""
+
+    def __init__(self):
+        self.later = 0.0
+
+    def monotonic(self):
+        return time.monotonic() + self.later
+
+    def time(self):
+        return time.time() + self.later
+
+
+def test_what_the_start_takes_is_part_of_the_walltime(pipe):
+    pipe.exec("true", duration="60s")
+    clock = LateClock()
+
+    class Slow(FakeExecutor):
+        def open(self, *args):
+            clock.later += 100.0
+            return super().open(*args)
+
+    options = RunOptions(walltime=150.0, margin=0, buffer_time=0.1)
+    with pytest.raises(RunInterruptedError, match="more time than is left"):
+        FluxManager(pipe.save(), options, executor=Slow(auto=True), clock=clock).run()
 
 
 def test_a_fallback_inside_flux_is_told_loudly(capsys, monkeypatch):

@@ -184,6 +184,7 @@ class FluxManager:
     def _open(self, stack: ExitStack) -> Engine:
         """Connect everything; what must be undone is put on the stack, in reverse order."""
         run, options = self.run_dir, self._options
+        opened_at = self._clock.monotonic()
         stack.callback(self._open_log().close)
         lease = self._claim(stack)
         beat = StartingBeat(run, lease.epoch, self._clock)
@@ -245,7 +246,7 @@ class FluxManager:
         engine.add_duty(self._leave_where_deposed(lease))
         engine.add_duty(watchdog.check)
         engine.add_duty(serve_requests(ControlDesk(run, self._logger), engine))
-        self._mind_the_end(engine, executor)
+        self._mind_the_end(engine, executor, opened_at)
         return engine
 
     def _open_log(self) -> RunLog:
@@ -352,10 +353,12 @@ class FluxManager:
 
         return look
 
-    def _mind_the_end(self, engine: Engine, executor: Executor) -> None:
+    def _mind_the_end(self, engine: Engine, executor: Executor, opened_at: float) -> None:
         """Let the engine know how long the allocation lasts, where that is known."""
-        options = self._options
-        left = find_time_left(options.walltime, executor.time_left(), os.environ, self._clock)
+        options, walltime = self._options, self._options.walltime
+        if walltime is not None:  # to watch another driver and to read its journal took some of it
+            walltime -= self._clock.monotonic() - opened_at
+        left = find_time_left(walltime, executor.time_left(), os.environ, self._clock)
         if left is None:
             return
         deadline = Deadline.after(left.seconds, self._clock.monotonic(), options.margin)
