@@ -10,7 +10,9 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +37,8 @@ from matensemble.workflow import Workflow
 
 NUM_LOOKERS = 16
 """Threads that look at results: on a network file system each look is a wait, and little work."""
+LOOKS_AT_ONCE = 256
+"""Results that one of them looks at before it takes others."""
 TAKEN_OVER = "another driver has taken the run over"
 """Why a driver leaves that was replaced."""
 
@@ -140,21 +144,25 @@ class Legacy:
             for chore in self.chores
             if (standing := self.replay.standing(chore.id)).state is ChoreState.COMPLETED
         ]
+        # Shares, because what a pool keeps of each thing that it is given is a kilobyte or two.
+        shares = [completed[i : i + LOOKS_AT_ONCE] for i in range(0, len(completed), LOOKS_AT_ONCE)]
+        records = []
         with ThreadPoolExecutor(NUM_LOOKERS, thread_name_prefix="matensemble-look") as pool:
-            problems = pool.map(self._find_damage, completed, chunksize=256)
-            records = []
-            for (chore, attempt), problem in zip(completed, problems, strict=True):
-                if problem is not None:
-                    logger.warning("%s runs again: %s", chore.id, problem)
-                    fields = {"d": problem}
-                    records.append(Record(RecordKind.REVOKED, chore.id, attempt, fields))
+            for chore, attempt, problem in chain.from_iterable(pool.map(self._look, shares)):
+                logger.warning("%s runs again: %s", chore.id, problem)
+                fields = {"d": problem}
+                records.append(Record(RecordKind.REVOKED, chore.id, attempt, fields))
         return records
 
-    def _find_damage(self, completed: tuple[Chore, int]) -> str | None:
-        try:
-            return find_damage(self._run, *completed)
-        except OSError:  # nothing need be wrong; whoever loads it will tell
-            return None
+    def _look(self, completed: Sequence[tuple[Chore, int]]) -> list[tuple[Chore, int, str]]:
+        """Return those of some chores whose result cannot be used, and why."""
+        found = []
+        for chore, attempt in completed:
+            with suppress(OSError):  # nothing need be wrong; whoever loads it will tell
+                problem = find_damage(self._run, chore, attempt)
+                if problem is not None:
+                    found.append((chore, attempt, problem))
+        return found
 
     def find_committed(self, logger: logging.Logger) -> list[Record]:
         """Return a record for each intact result of which the journal does not know.
