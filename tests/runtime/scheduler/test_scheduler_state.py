@@ -9,7 +9,7 @@ from matensemble.model import ChoreState, ChoreType, Reason, Resources
 from matensemble.records import RecordKind
 from matensemble.references import Gather
 from matensemble.runtime.scheduler import events as ev
-from matensemble.runtime.scheduler.instructions import Cancel, Record, Submit
+from matensemble.runtime.scheduler.instructions import Cancel, Record, Signal, Submit
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.resources import Allocation, Node, Share
 from matensemble.runtime.scheduler.state import SchedulerState
@@ -354,6 +354,20 @@ def test_what_would_not_end_in_time_does_not_queue_either():
     started = s.tell(ev.StartsConsidered(50.0))
     assert [submit.chore.id for submit in started] == ["a", "short"]
     assert s.state_of("long") is ChoreState.READY
+
+
+@pytest.mark.parametrize("signal", [None, 10])
+def test_draining_takes_back_what_queues(signal):
+    s = Scheduler((1, 0), policy=Policy(look_ahead=2))
+    s.add(chore("a"), chore("b"))
+    assert s.start() == ["a", "b"]
+    s.tell(ev.ChoreStarted("a", 1, "n0"))
+    told = [Signal("a", 1, signal)] if signal else []
+    assert s.tell(ev.DrainRequested("time", signal)) == [*told, Cancel("b", 1)]
+    s.end("b", Reason.CANCELLED)
+    assert s.state_of("b") is ChoreState.READY
+    assert s.state_of("a") is ChoreState.RUNNING
+    assert s.start() == []
 
 
 def test_what_contradicts_the_state_is_refused():

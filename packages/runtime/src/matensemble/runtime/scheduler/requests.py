@@ -18,6 +18,7 @@ from matensemble.runtime.scheduler.states import (
     LIVE,
     READY,
     SKIPPED,
+    SUBMITTED,
     Phase,
 )
 
@@ -102,13 +103,18 @@ def on_extended(state: SchedulerState, event: ev.DurationExtended) -> None:
 
 
 def on_drain(state: SchedulerState, event: ev.DrainRequested) -> None:
-    """Start nothing any more, and tell what runs that the time is nearly over."""
+    """Start nothing any more, and tell what runs that the time is nearly over.
+
+    What still queues at the executor is taken back, or it would start with no time left.
+    """
     if state.phase not in (Phase.STARTING, Phase.PAUSED):
         return
     state.phase = Phase.DRAINING
-    if event.signal is not None:
-        state.is_signalled = True
-        for entry in state.roster.live.values():
+    state.is_signalled = event.signal is not None
+    for entry in state.roster.live.values():
+        if entry.state is SUBMITTED:
+            state.order(Cancel(entry.chore.id, entry.attempt))
+        elif event.signal is not None:
             state.order(Signal(entry.chore.id, entry.attempt, event.signal))
 
 
