@@ -27,6 +27,7 @@ from matensemble.replay import Replay
 from matensemble.results import Results
 from matensemble.status import RunStatus, read_status
 from matensemble.workdir import RunDir
+from matensemble.workflow import Workflow
 
 DEADLINE_SECONDS = 60.0
 EXECUTION_LOG = "EXECUTION_LOG"
@@ -215,6 +216,11 @@ class WholeRun:
     def replay(self) -> Replay:
         """Return where each chore stands by the journals."""
         return Replay.of(self.records())
+
+    def names(self) -> dict[str, str]:
+        """Return chore id → name of the group, of all chores known so far."""
+        added = (one.chore for one in self.replay().added)
+        return {one.id: one.name for one in (*Workflow.read(self.run).chores(), *added)}
 
     def status(self) -> RunStatus:
         """Return the published status."""
