@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import threading
 from queue import SimpleQueue
 
 import pytest
@@ -16,6 +17,7 @@ from matensemble.records import RecordKind, decode_journal_line
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.engine import Engine
 from matensemble.runtime.executors.base import ExecutorLost, JobEnded
+from matensemble.runtime.inbox import Deposed
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.launch import Preparer
 from matensemble.runtime.outcomes import results_of
@@ -470,3 +472,28 @@ def test_late_and_repeated_ends_are_harmless(pipe):
     assert run.run() is RunState.COMPLETED
     assert len([r for r in run.records() if r.kind in ("completed", "failed")]) == 2
     assert not run.dir.chore_file(a.chore_id, "stderr").exists()
+
+
+def test_who_was_stopped_looks_whether_it_was_replaced_before_it_believes_anything(pipe):
+    a = pipe.exec("true", name="a")
+    clock, executor = ManualClock(), FakeExecutor()
+    run = Run(pipe, executor, clock=clock)
+
+    def look(now):
+        if now > 30:
+            raise Deposed("another driver has taken the run over")
+
+    run.engine.add_duty(look)
+
+    def thaw():
+        executor.wait_running(a.chore_id)
+        clock.advance(60)
+        executor.finish(a.chore_id, exit_code=1)
+
+    thread = threading.Thread(target=thaw)
+    thread.start()
+    with pytest.raises(RunFailedError, match="taken the run over"):
+        run.run()
+    thread.join()
+    assert run.records(RecordKind.FAILED) == []
+    assert not (run.dir.chore_dir(a.chore_id) / "stderr").exists()

@@ -364,11 +364,14 @@ class Engine:
             if self._inbox.empty():
                 self._outbox.flush()  # nothing stays behind while the driver sleeps
                 try:
-                    self._receive(self._inbox.get(timeout=self._seconds_until(deadline)), ended)
+                    event = self._inbox.get(timeout=self._seconds_until(deadline))
                 except Empty:
                     self._do_duties()
                     if self._clock.monotonic() >= min(deadline, self._interrupt_deadline):
                         break
+                else:
+                    self._do_duties()  # first: this process may have been stopped, and replaced
+                    self._receive(event, ended)
             while len(ended) < MAX_COMPLETIONS and not self._inbox.empty():
                 self._receive(self._inbox.get_nowait(), ended)
         is_busy = bool(ended) or self._has_news or self._outbox.is_degraded or bool(self._timer)
