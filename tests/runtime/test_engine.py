@@ -497,3 +497,18 @@ def test_who_was_stopped_looks_whether_it_was_replaced_before_it_believes_anythi
     thread.join()
     assert run.records(RecordKind.FAILED) == []
     assert not (run.dir.chore_dir(a.chore_id) / "stderr").exists()
+
+
+def test_what_was_asked_for_is_written_before_it_is_answered(pipe):
+    a = pipe.exec("true", name="a")
+    written = []
+
+    def cancel(now):
+        if not written:
+            run.engine.amend([CancelRequested((a.chore_id,))])
+            written.extend(run.records(RecordKind.CANCELLED))
+
+    run = Run(pipe, FakeExecutor())
+    run.engine.add_duty(cancel)
+    assert run.run() is RunState.CANCELLED
+    assert [record.chore_id for record in written] == [a.chore_id]

@@ -468,11 +468,16 @@ class Engine:
         self._publish(force=True)
 
     def amend(self, events: Sequence[Event], record: Record | None = None) -> None:
-        """Take facts that a duty has found out, and note a record about it before."""
+        """Take facts that a duty has found out, and note a record about it before.
+
+        All of it is written when this returns, where the disk can be: whoever asked for it is told
+        that it is done.
+        """
         if record is not None:
             self._journal.append(record)
         for event in events:
             self._receive(event, [])
+        self._outbox.flush()
 
     def settle(self, ended: JobEnded) -> ChoreState:
         """Decide the outcome of an ended attempt, unblock its dependents, add what it spawns.
