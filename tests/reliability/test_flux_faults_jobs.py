@@ -134,7 +134,7 @@ def test_a_node_that_dies_under_a_chore(start_flux: StartFlux, tmp_path: Path) -
         (requeued,) = whole.wait_for(RecordKind.REQUEUED, ids[0])
         assert (requeued.fields["r"], requeued.fields["b"]) == (Reason.NODE_FAILURE, "loss")
         assert requeued.fields["avoid"] == [f"n{lost}"]
-        wait_until(lambda: whole.status().num_nodes == 2, "the loss in the status")
+        wait_until(lambda: whole.status().total_cores == 4, "the loss in the status")
         gate.touch()
         assert driver.wait() == 0
         standing = whole.replay().standing(ids[0])
