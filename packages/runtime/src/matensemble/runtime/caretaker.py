@@ -65,13 +65,16 @@ class Caretaker:
         if self._cache is not None and entry.state is ChoreState.COMPLETED:
             self._cache.store(entry.chore, entry.attempt, entry.exit_code or 0)
         if entry.attempt:
-            self._pool.submit(self._clear_up, entry.chore, entry.state)
+            self._pool.submit(self._clear_up, entry, entry.attempt, entry.state)
 
     def close(self) -> None:
         """Wait until all of it is done; may be called twice."""
         self._pool.shutdown(wait=True)
 
-    def _clear_up(self, chore: Chore, state: ChoreState) -> None:
+    def _clear_up(self, entry: Entry, attempt: int, state: ChoreState) -> None:
+        if (entry.attempt, entry.state) != (attempt, state):
+            return  # it runs again since: these files are of another attempt
+        chore = entry.chore
         try:
             if (warning := find_large_output(self._run, chore.id)) is not None:
                 self._logger.warning("%s", warning)

@@ -2,8 +2,8 @@
 
 Owns what stays: always what a result consists of and what other chores still read. Follows no
 symbolic link, and leaves a directory alone where one of its declared outputs is reached by one.
-Called by the engine after the end of a chore is in the journal; may run on any thread, since nobody
-else writes there any more.
+Called by the caretaker when a chore has ended, on a thread of its own: nobody else writes there,
+unless the chore is to run again, which the caretaker looks at first.
 """
 
 from __future__ import annotations
