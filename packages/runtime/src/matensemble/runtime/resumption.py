@@ -219,7 +219,8 @@ def take_over_journal(
     if run.journal_path.exists():
         present = _epoch_of(run)
         if present is None:
-            run.journal_path.unlink()  # its driver did not come to write a whole record
+            # Its driver did not come to write a whole record; kept for whoever wonders.
+            run.journal_path.rename(run.journal_path.with_suffix(".unreadable"))
         elif present < epoch:
             run.journal_path.rename(run.journal_of(present))
         else:
