@@ -187,6 +187,8 @@ class FluxManager:
         opened_at = self._clock.monotonic()
         stack.callback(self._open_log().close)
         lease = self._claim(stack)
+        SWITCH.add(self.interrupt)  # from here on somebody would wait for us
+        stack.callback(SWITCH.remove, self.interrupt)
         beat = StartingBeat(run, lease.epoch, self._clock)
         stack.callback(beat.stop)
         legacy = self._take_over(lease) if options.resume else Legacy(self.workflow, Replay())
@@ -205,8 +207,6 @@ class FluxManager:
         self._cache = self._open_cache(stack)
         journal = self._begin_journal(lease, executor, allocation, legacy)
         stack.push(self._closing(journal))
-        SWITCH.add(self.interrupt)
-        stack.callback(SWITCH.remove, self.interrupt)
         max_failures = 1 if options.fail_fast else options.max_failures
         state = SchedulerState(
             Policy(look_ahead=executor.look_ahead, max_root_failures=max_failures)
