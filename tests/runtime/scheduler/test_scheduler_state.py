@@ -473,3 +473,22 @@ def test_what_was_put_aside_and_cancelled_stays_so_where_a_result_is_damaged():
     _find_damage(s)
     s.start()
     assert s.state_of("e") is ChoreState.CANCELLED
+
+
+def test_what_runs_on_a_lost_node_keeps_no_other_node_idle():
+    s = Scheduler((4, 1), (4, 1))
+    s.add(chore("a", cores_per_task=4, gpus_per_task=1))
+    s.start()
+    (share,) = s.state.entry("a").placement
+    s.tell(ev.NodesChanged(frozenset({share.node}), frozenset()))  # drained: what runs goes on
+    assert (s.state.ledger.free_cores, s.state.ledger.free_gpus) == (4, 1)
+    s.add(chore("b", cores_per_task=4))
+    assert s.start() == ["b"]
+    assert s.state.ledger.free_cores == 0
+    s.tell(ev.NodesChanged(frozenset(), frozenset({share.node})))
+    assert s.state.ledger.free_cores == 0
+    s.end("a")
+    s.tell(ev.NodesChanged(frozenset({share.node}), frozenset()))
+    assert s.state.ledger.free_cores == 0
+    s.tell(ev.NodesChanged(frozenset(), frozenset({share.node})))
+    assert s.state.ledger.free_cores == 4

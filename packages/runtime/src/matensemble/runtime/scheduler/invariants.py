@@ -39,7 +39,8 @@ def _check_resources(state: SchedulerState) -> None:
         assert ledger.free_on(index) == (node.cores - cores, node.gpus - gpus), (
             f"node {index}: held + free is not its capacity"
         )
-    total_cores = sum(ledger.free_on(i)[0] for i in range(len(state.allocation.nodes)))
+    kept = [i for i in range(len(state.allocation.nodes)) if i not in ledger._lost]
+    total_cores = sum(ledger.free_on(i)[0] for i in kept)
     assert ledger.free_cores == total_cores, "free cores are not the sum over the nodes"
     for key, members in ledger._classes.items():
         assert members, "an empty class of nodes"

@@ -92,7 +92,7 @@ class Shape(NamedTuple):
 
 
 class Ledger:
-    """Free cores and GPUs of each node.
+    """Free cores and GPUs of each node; `free_cores` and `free_gpus` of all that are not lost.
 
     Nodes of equal free capacity form a class, so that a search costs the number of classes
     (bounded by cores × GPUs of a node), not the number of nodes.
@@ -106,6 +106,7 @@ class Ledger:
         self._keys: list[tuple[int, int]] = []  # sorted; the keys of _classes
         for index, free in enumerate(self._free):
             self._enter(index, free)
+        self._lost: set[int] = set()
         self.free_cores = allocation.num_cores
         self.free_gpus = allocation.num_gpus
 
@@ -134,16 +135,28 @@ class Ledger:
         self._leave(index, before)
         self._free[index] = after
         self._enter(index, after)
-        self.free_cores += cores
-        self.free_gpus += gpus
+        if index not in self._lost:
+            self.free_cores += cores
+            self.free_gpus += gpus
 
     def lose(self, index: int) -> None:
         """Take a node out; what is held there is given back to nobody. Does nothing twice."""
-        self._resize(index, 0, 0)
+        if index not in self._lost:
+            # What runs on there (a drained node goes on) must not count against the others.
+            cores, gpus = self._free[index]
+            self.free_cores -= cores
+            self.free_gpus -= gpus
+            self._lost.add(index)
+            self._resize(index, 0, 0)
 
     def regain(self, index: int) -> None:
         """Take a node in again with all it has. Does nothing twice."""
-        self._resize(index, *self._whole.nodes[index][1:])
+        if index in self._lost:
+            self._resize(index, *self._whole.nodes[index][1:])
+            self._lost.remove(index)
+            cores, gpus = self._free[index]
+            self.free_cores += cores
+            self.free_gpus += gpus
 
     def _resize(self, index: int, cores: int, gpus: int) -> None:
         node = self.allocation.nodes[index]
