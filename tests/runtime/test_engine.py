@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import threading
@@ -512,3 +513,21 @@ def test_what_was_asked_for_is_written_before_it_is_answered(pipe):
     run.engine.add_duty(cancel)
     assert run.run() is RunState.CANCELLED
     assert [record.chore_id for record in written] == [a.chore_id]
+
+
+def test_a_disk_that_does_not_show_what_a_strategy_asked_for_fails_nothing(pipe, monkeypatch):
+    pipe.exec("true", name="a")
+    real, asked = Spawner.after, []
+
+    def fail_once(self, chore):
+        asked.append(chore.id)
+        if len(asked) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(self, chore)
+
+    monkeypatch.setattr(Spawner, "after", fail_once)
+    run = Run(pipe, FakeExecutor(auto=True))
+    assert run.run() is RunState.COMPLETED
+    assert len(asked) == 2
+    (again,) = run.records(RecordKind.REQUEUED)
+    assert (again.fields["r"], again.fields["b"]) == ("io_error", "loss")

@@ -122,3 +122,6 @@ class Judge:
             return finished, self._spawner.after(chore)
         except FormatError as error:
             return finished._replace(reason=Reason.RESULT_CORRUPT, detail=str(error)), []
+        except OSError as error:  # the disk's fault, not the chore's
+            detail = str(error)
+            return finished._replace(reason=Reason.IO_ERROR, detail=detail, errno=error.errno), []

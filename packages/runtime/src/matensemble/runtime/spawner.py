@@ -77,7 +77,9 @@ class Spawner:
         Raises
         ------
         FormatError
-            If what a strategy chore asked for cannot be read.
+            If what a strategy chore asked for is gone or damaged.
+        OSError
+            If the disk does not let it be read.
         """
         additions: list[Addition] = []
         if chore.id in self._parents:
@@ -135,8 +137,8 @@ class Spawner:
         path = self._run.chore_file(parent.id, workdir.SPAWNED)
         try:
             lines = read_foreign_bytes(path, MAX_SPAWNED_BYTES).splitlines()
-        except OSError as error:
-            raise FormatError(str(path), f"cannot be read ({error.strerror})") from error
+        except FileNotFoundError as error:
+            raise FormatError(str(path), "is not there") from error
         rows = [parse_foreign_json(line, path) for line in lines]
         ids = [self._new_id(_name_of(row)) for row in rows]
         stages: dict[str, int] = {}
