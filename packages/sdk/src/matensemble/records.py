@@ -221,14 +221,6 @@ def read_records(
                 yield record
 
 
-def whole_length(path: Path, *, skip_damaged: bool = False) -> int:
-    """Return the bytes of a journal up to the end of its last whole line; raises as `read_records`.
-
-    That is what a takeover accepts of it.
-    """
-    return max((end for end, _ in scan_journal(path, skip_damaged=skip_damaged)), default=0)
-
-
 class Chapter(NamedTuple):
     """One journal of a run, and what counts of it."""
 
