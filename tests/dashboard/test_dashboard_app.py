@@ -149,6 +149,7 @@ def test_nothing_that_loads_pickles_is_imported():
     assert {name for name in loaded if not name.startswith("matensemble.dashboard")} <= {
         "matensemble",
         "matensemble.errors",
+        "matensemble.foreign_json",
         "matensemble.model",
         "matensemble.references",
         "matensemble.status",

@@ -11,7 +11,7 @@ import errno
 import json
 import os
 import stat
-from typing import Any
+from typing import Any, BinaryIO
 
 from matensemble.errors import FormatError
 
@@ -43,21 +43,36 @@ def read_foreign_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
 
 
 def _read(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    with open_foreign(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise FormatError(os.fspath(path), f"holds more than {max_bytes} bytes")
+    return content
+
+
+def open_foreign(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading, without following a link or waiting for a writer.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, OSError
+        If it cannot be opened.
+    FormatError
+        If it is no regular file.
+    """
     shown = os.fspath(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise FormatError(shown, "is a symbolic link") from None
+        if error.errno == errno.ENXIO:  # a socket
+            raise FormatError(shown, "is not a regular file") from None
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise FormatError(shown, "is not a regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise FormatError(shown, f"holds more than {max_bytes} bytes")
-    return content
+    return os.fdopen(descriptor, "rb")
 
 
 def parse_foreign_json(content: bytes, path: str | os.PathLike[str]) -> Any:

@@ -2,7 +2,7 @@
 
 Owns finding a few chores among a million, without decoding the others, and following one while its
 records grow. What a record means is the business of `matensemble.replay`. Loads no pickle. Called
-by the subcommands, and by `matensemble.control` and `matensemble.explanation`.
+by the subcommands and by `matensemble.explanation`.
 """
 
 from __future__ import annotations

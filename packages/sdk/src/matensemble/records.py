@@ -26,7 +26,7 @@ key   meaning
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
@@ -34,9 +34,11 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from matensemble.errors import FormatError
+from matensemble.foreign_json import open_foreign
 from matensemble.workdir import RunDir
 
 JOURNAL_FORMAT = 1
+_MAX_FIRST_BYTES = 64 * 1024 * 1024  # the first record names every node
 _HINT = "`matensemble resume --recover` goes on with what is whole"
 
 
@@ -291,8 +293,8 @@ class _BrokenChainError(FormatError):
 def _has_begun(path: Path) -> bool:
     """Whether a journal holds its first record; else its driver did nothing yet."""
     try:
-        with path.open("rb") as lines:
-            return lines.readline().endswith(b"\n")
+        with open_foreign(path) as lines:
+            return lines.readline(_MAX_FIRST_BYTES).endswith(b"\n")
     except FileNotFoundError:
         return False
 
@@ -322,8 +324,8 @@ def _previous(path: Path, epoch: int | None) -> Mapping[str, Any] | None:
     FormatError
         If it is of a format that this version does not read.
     """
-    with path.open("rb") as lines:
-        first = lines.readline()
+    with open_foreign(path) as lines:
+        first = lines.readline(_MAX_FIRST_BYTES)
     if not first.endswith(b"\n"):
         return None  # killed before its first record was whole
     try:
@@ -381,36 +383,66 @@ def scan_journal(
         If a line is damaged and others follow it, if it is not the next of its journal, or if less
         is there than counts. Of lines that are not wanted, only the order is told by the others.
     """
+    with open_foreign(path) as lines:
+        lines.seek(start)
+        yield from scan_lines(
+            lines, path, start=start, length=length, skip_damaged=skip_damaged, wanted=wanted
+        )
+
+
+def scan_lines(
+    lines: Iterable[bytes],
+    path: Path,
+    *,
+    start: int = 0,
+    length: int | None = None,
+    skip_damaged: bool = False,
+    wanted: Callable[[bytes], bool] | None = None,
+) -> Iterator[tuple[int, JournalRecord | None]]:
+    """Yield as `scan_journal`, from lines that the caller has read.
+
+    Parameters
+    ----------
+    lines
+        The lines from `start` on, each with its newline, besides a last one that is not whole.
+    path
+        Where they are from, for messages.
+    start, length, skip_damaged, wanted
+        As for `scan_journal`.
+
+    Raises
+    ------
+    FormatError
+        As `scan_journal`.
+    """
     offset = start
     whole = start
     behind = f" behind byte {start}" if start else ""
     damage: FormatError | None = None
     before: JournalRecord | None = None
-    with path.open("rb") as lines:
-        lines.seek(start)
-        for number, line in enumerate(lines, 1):
-            offset += len(line)
-            if not line.endswith(b"\n") or (length is not None and offset > length):
-                break
-            record = None
-            if wanted is None or wanted(line):
+    for number, line in enumerate(lines, 1):
+        offset += len(line)
+        if not line.endswith(b"\n") or (length is not None and offset > length):
+            break
+        record = None
+        if wanted is None or wanted(line):
+            try:
+                record = decode_journal_line(line, str(path))
+            except FormatError as error:
                 place = f"{path}, line {number}{behind}"
-                try:
-                    record = decode_journal_line(line, place)
-                except FormatError as error:
-                    damage = damage or FormatError(place, f"{error.problem}. {_HINT}")
-                    continue
-                is_next = wanted is None and not skip_damaged
-                problem = _misplacement(record, before, is_next=is_next, is_first=not start)
-                if problem and skip_damaged:
-                    continue
-                if problem and damage is None:
-                    damage = FormatError(place, f"{problem}. {_HINT}")
-                before = record
-            if damage is not None and not skip_damaged:
-                raise damage
-            whole = offset
-            yield offset, record
+                damage = damage or FormatError(place, f"{error.problem}. {_HINT}")
+                continue
+            is_next = wanted is None and not skip_damaged
+            problem = _misplacement(record, before, is_next=is_next, is_first=not start)
+            if problem and skip_damaged:
+                continue
+            if problem and damage is None:
+                damage = FormatError(f"{path}, line {number}{behind}", f"{problem}. {_HINT}")
+            before = record
+        if damage is not None and not skip_damaged:
+            raise damage
+        whole = offset
+        yield offset, record
     if length is not None and whole < length and not skip_damaged:
         problem = f"ends {length - whole} bytes before what a later journal builds on. {_HINT}"
         raise damage or FormatError(str(path), problem)
