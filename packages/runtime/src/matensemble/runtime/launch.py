@@ -1,6 +1,6 @@
 """From a chore to what an executor starts: its directory, its records, its command line.
 
-Owns what is written into `out/<chore-id>` before a chore runs. Called by the engine and by
+Owns what is written into `out/<chore-id>` before a chore runs. Called by the outbox and by
 `matensemble.fluxlet`.
 """
 

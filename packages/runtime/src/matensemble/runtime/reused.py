@@ -2,8 +2,8 @@
 
 Owns the files of a chore that is reused, and the layout of a cache. Which result fits which chore
 was decided when the run was saved, see `matensemble.reuse`; that a chore is completed by it is the
-journal's to say. Loads no pickle. Called by the manager before the first start, and by the engine
-when a chore completed.
+journal's to say. Loads no pickle. Called by the manager before the first start, and by the
+caretaker when a chore completed.
 
 Cache
 -----

@@ -3,7 +3,7 @@
 Owns the rules of the contract's section 6 for one chore: success codes, result footer, declared
 outputs, the worker's error record, and the last lines of the chore's stderr. Also tells whether
 what completed, or was lost sight of, has its result. Looks at files of the chore and never loads a
-pickle. Called by the engine.
+pickle. Called by `judgement`, `resumption` and the engine.
 
 On a network file system a file can be there and not be seen yet, or be seen as the one that it
 replaced. So what is missing is looked for again after its directory was listed, which asks the

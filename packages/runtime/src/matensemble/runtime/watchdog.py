@@ -2,7 +2,7 @@
 
 Owns the limits `idle_timeout` and `max_output`, for every executor in the same way, because it
 looks at the files and not at processes. Ends nothing: it posts `LimitExceeded`, and the scheduler
-core decides. Called by the engine, from the thread that owns the state.
+core decides. A duty of the engine; the caretaker tells it what runs, on the same thread.
 
 Silence is measured by our monotonic clock from the moment at which a change was last seen. What a
 file says of its time is only compared with what it said before, so no clock of another machine
