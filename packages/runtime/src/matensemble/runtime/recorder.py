@@ -135,7 +135,7 @@ class Recorder:
             beat=self._beat,
             counts=counts,
             groups=state.counts_by_group(),
-            num_nodes=len(ledger.allocation.nodes),
+            num_nodes=sum(node.cores > 0 for node in ledger.allocation.nodes),
             total_cores=ledger.allocation.num_cores,
             free_cores=ledger.free_cores,
             total_gpus=ledger.allocation.num_gpus,
