@@ -151,8 +151,13 @@ def test_nothing_that_loads_pickles_is_imported():
         "matensemble.errors",
         "matensemble.foreign_json",
         "matensemble.model",
+        "matensemble.owner",
+        "matensemble.records",
         "matensemble.references",
+        "matensemble.runs",
+        "matensemble.standing",
         "matensemble.status",
+        "matensemble.terminal",
         "matensemble.workdir",
     }
 

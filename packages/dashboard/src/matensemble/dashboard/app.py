@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from matensemble.dashboard.catalog import Catalog
+from matensemble.dashboard.routes.runs import run_routes
 from matensemble.dashboard.schemas import Problem, RunStatusResponse
 from matensemble.dashboard.security import (
     ASSETS_PREFIX,
@@ -27,6 +29,8 @@ from matensemble.dashboard.security import (
 )
 from matensemble.errors import FormatError, RunDirectoryError
 
+V1 = "/api/v1"
+"""Where the routes of `matensemble.dashboard.routes` stand."""
 STATIC_DIR = Path(__file__).with_name("static")
 API_VERSION = "1"
 
@@ -76,6 +80,7 @@ def create_dashboard_app(
         openapi_url=None,
         exception_handlers={
             HTTPException: _answer_http_error,
+            RequestValidationError: _answer_wrong_question,
             RunDirectoryError: _answer_missing,
             FormatError: _answer_unreadable,
             OSError: _answer_unreadable,
@@ -95,6 +100,14 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access) -> None:
         HTTPStatus.UNAUTHORIZED: {"model": Problem, "description": "No valid token"},
         HTTPStatus.FORBIDDEN: {"model": Problem, "description": "Sent by another page"},
     }
+
+    missing: dict[int | str, dict[str, Any]] = {
+        HTTPStatus.NOT_FOUND: {"model": Problem, "description": "Nothing of that name"},
+        HTTPStatus.UNPROCESSABLE_ENTITY: {"model": Problem, "description": "No such question"},
+        HTTPStatus.SERVICE_UNAVAILABLE: {"model": Problem, "description": "Cannot be read"},
+    }
+    for router in (run_routes(catalog),):
+        app.include_router(router, prefix=V1, responses={**refusals, **missing})
 
     @app.get(
         "/api/status",
@@ -140,12 +153,19 @@ async def _answer_http_error(_request: Request, error: Exception) -> Response:
     return problem(HTTPStatus(error.status_code), error.detail, headers)
 
 
+async def _answer_wrong_question(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # as registered
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"{place}: {first['msg']}")
+
+
 async def _answer_missing(_request: Request, error: Exception) -> Response:
     return problem(HTTPStatus.NOT_FOUND, str(error))
 
 
 async def _answer_unreadable(_request: Request, error: Exception) -> Response:
-    return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"The status cannot be read: {error}")
+    return problem(HTTPStatus.SERVICE_UNAVAILABLE, f"This cannot be read: {error}")
 
 
 async def _answer_fault(_request: Request, _error: Exception) -> Response:

@@ -6,6 +6,8 @@ later version pass through, so that an older dashboard loses nothing of a newer 
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
 
 from matensemble.model import RunState
@@ -64,6 +66,45 @@ class RunStatusResponse(_StatusPart):
     updated_at: str | None = None
     ended_at: str | None = None
     detail: str = ""
+
+
+class RunHealth(StrEnum):
+    """What can be said of the driver of a run."""
+
+    ALIVE = "alive"
+    """It works, as far as its files tell."""
+    ENDED = "ended"
+    """The run is over; interrupted ones can be resumed."""
+    LOST = "lost"
+    """The run is not over, and its driver seems gone; `problem` says why."""
+    COMING = "coming"
+    """A new driver has taken it over and has published nothing yet."""
+    WAITING = "waiting"
+    """It was not started yet."""
+    UNREADABLE = "unreadable"
+    """Its files cannot be read; `problem` says why."""
+    UNKNOWN = "unknown"
+    """It was not looked at yet: the disk is asked a few times a second only."""
+
+
+class RunResponse(BaseModel):
+    """One run."""
+
+    id: str
+    """Name of its directory, by which everything of it is asked for."""
+    health: RunHealth
+    problem: str = ""
+    """Why it is lost or unreadable; empty otherwise."""
+    status: RunStatusResponse | None = None
+    """What was published last; None where nothing was, or it cannot be read."""
+
+
+class RunListResponse(BaseModel):
+    """The newest runs."""
+
+    runs: list[RunResponse]
+    total: NonNegativeInt
+    """How many there are, of which the newest are listed."""
 
 
 class Problem(BaseModel):
