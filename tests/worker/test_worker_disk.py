@@ -10,6 +10,7 @@ import pytest
 
 from matensemble import failure, wire
 from matensemble.chore import Chore
+from matensemble.disk import DISK_TROUBLE
 from matensemble.model import ChoreType, OutputReference, Reason
 from matensemble.runtime.executors.base import JobEnded
 from matensemble.runtime.settlement import settle
@@ -40,7 +41,7 @@ def settled(campaign, outcome):
     return settle(campaign.dir, CHORE, JobEnded(CHORE.id, 1, outcome.exit_code))
 
 
-@pytest.mark.parametrize("number", sorted(failure._DISK_TROUBLE))
+@pytest.mark.parametrize("number", sorted(DISK_TROUBLE))
 def test_a_result_that_finds_no_room_is_told_with_its_errno(campaign, number):
     campaign.add(lambda: 1)
     outcome = campaign.run(python=failing_open(number, "result.pickle"))

@@ -77,7 +77,8 @@ class RecordKind(StrEnum):
     RETRIED = "retried"
     """It had ended without a result, and will run again because somebody asked: fresh budgets."""
     CHANGED = "changed"
-    """Somebody changed what it asks for: ``nice``, ``resources``."""
+    """Somebody changed what it asks for (``nice``, ``resources``), or asked for the end of what
+    runs of it (``cancel``)."""
     CONTROL = "control"
     """A request from outside was answered: ``id, verb, by, args, answer``."""
     RUN_STATE = "run_state"

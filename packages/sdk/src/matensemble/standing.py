@@ -45,6 +45,8 @@ class Standing(NamedTuple):
     """Names of nodes that it keeps off."""
     source: str = ""
     """Where its result was taken over from; empty for one that ran."""
+    is_cancelling: bool = False
+    """Whether somebody asked for the end of its live attempt."""
 
     @property
     def is_live(self) -> bool:
@@ -102,6 +104,7 @@ def after(before: Standing, record: JournalRecord) -> Standing:  # noqa: PLR0911
             return before._replace(
                 resources=fields.get("resources", before.resources),
                 nice=fields.get("nice", before.nice),
+                is_cancelling=bool(fields.get("cancel", before.is_cancelling)),
             )
         case _:
             return before
@@ -116,6 +119,7 @@ def _renewed(before: Standing, state: ChoreState, attempt: int, **changes: Any) 
         "root": None,
         "jobid": None,
         "host": "",
+        "is_cancelling": False,
     }
     return before._replace(state=state, attempt=attempt, **{**blank, **changes})
 

@@ -13,11 +13,11 @@ the others; and all their tracebacks are on stderr.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
 from matensemble import environment, wire, workdir
+from matensemble.disk import DISK_TROUBLE, EXIT_DISK_TROUBLE
 from matensemble.errors import (
     ChoreFailedError,
     FormatError,
@@ -38,10 +38,6 @@ MAX_MESSAGE = 10_000
 """Characters of the message that are kept."""
 MAX_TRACEBACK = 100_000
 """Characters of the traceback that are kept."""
-EXIT_DISK_TROUBLE = 74
-"""Exit code where the disk would not even take the reason (`EX_IOERR` of sysexits.h): by it the
-driver knows that the chore is not to blame."""
-_DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EINTR)
 
 _REASONS: tuple[tuple[tuple[str, ...], tuple[type[BaseException], ...], str], ...] = (
     (("read",), (ResultMissingError,), "result_missing"),
@@ -93,7 +89,7 @@ def report(task: Task, error: BaseException) -> int:
         record["upstream"] = culprit
         record["upstream_attempt"] = find_upstream_attempt(task, culprit)
     problem = _write(task, record)
-    if problem is not None and problem.errno in _DISK_TROUBLE:
+    if problem is not None and problem.errno in DISK_TROUBLE:
         exit_code = EXIT_DISK_TROUBLE
     _print(task, traceback, problem)
     _abort_mpi(exit_code)

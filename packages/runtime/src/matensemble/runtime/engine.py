@@ -25,6 +25,7 @@ from queue import Empty
 from typing import Protocol
 
 from matensemble.chore import Chore, ChoreSpec
+from matensemble.disk import DISK_TROUBLE
 from matensemble.errors import RunFailedError, RunInterruptedError
 from matensemble.model import ChoreState, OutputReference, Reason, RunState
 from matensemble.records import RecordKind
@@ -35,7 +36,7 @@ from matensemble.runtime.inbox import Deposed, Inbox, InboxEvent, OutcomeAsked
 from matensemble.runtime.journal import Journal
 from matensemble.runtime.judgement import Judge
 from matensemble.runtime.launch import Preparer
-from matensemble.runtime.outbox import DISK_TROUBLE, Outbox
+from matensemble.runtime.outbox import Outbox
 from matensemble.runtime.outcomes import result_of
 from matensemble.runtime.recorder import PUBLISH_INTERVAL_SECONDS, Recorder
 from matensemble.runtime.scheduler.entry import Entry

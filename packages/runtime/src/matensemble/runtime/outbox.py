@@ -7,7 +7,6 @@ on the thread that owns the state.
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from matensemble import wire
+from matensemble.disk import DISK_TROUBLE, NO_ROOM
 from matensemble.errors import FormatError
 from matensemble.model import Reason
 from matensemble.runtime.clock import Clock
@@ -32,19 +32,6 @@ from matensemble.runtime.scheduler.instructions import (
 from matensemble.runtime.timer import Timer
 from matensemble.workdir import RunDir
 
-DISK_TROUBLE = frozenset(
-    getattr(errno, name)
-    for name in (
-        *("ENOSPC", "EDQUOT", "EIO", "EROFS", "ESTALE"),
-        *("ETIMEDOUT", "EREMOTEIO", "ENOLCK", "EINTR"),
-    )
-    if hasattr(errno, name)
-)
-"""Errors that say something about the file system and nothing about what was asked of it.
-
-`EINTR` too: Python repeats what a signal interrupted, but not `rename`, `link`, `mkdir` and
-`unlink`, which file systems in user space and interruptible mounts let fail with it.
-"""
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
 PROBE_BYTES = 1 << 16
@@ -102,6 +89,8 @@ class Outbox:
         self._orders: deque[Order] = deque()
         self._pause = FIRST_RETRY_SECONDS
         self._retry_at = 0.0
+        self._well_since = float("-inf")
+        self._refused: set[str] = set()  # chores whose directory failed while the disk did not
 
     @property
     def is_degraded(self) -> bool:
@@ -141,15 +130,18 @@ class Outbox:
     def degrade(self, error: OSError) -> None:
         """Start nothing until the disk can be written again."""
         problem = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
+        now = self._clock.monotonic()
         if not self.problem:
-            self._pause = FIRST_RETRY_SECONDS
+            # A disk that fails again soon is asked less often, not from the beginning.
+            if now - self._well_since > LAST_RETRY_SECONDS:
+                self._pause = FIRST_RETRY_SECONDS
+            self._retry_at = now + self._pause
             self._logger.error(
                 "files of the run cannot be written (%s): nothing is started until they can; "
                 "what runs goes on",
                 problem,
             )
         self.problem = problem
-        self._retry_at = self._clock.monotonic() + self._pause
 
     def retry(self, now: float) -> bool:
         """Try to write again if that is due; return whether it succeeded just now."""
@@ -160,10 +152,12 @@ class Outbox:
             self._probe()
         except OSError as error:
             self._pause = min(2 * self._pause, LAST_RETRY_SECONDS)
+            self._retry_at = now + self._pause
             self.degrade(error)
             return False
         self._logger.warning("files of the run can be written again; the run goes on")
-        self.problem = ""
+        self.problem, self._well_since = "", now
+        self._pause = min(2 * self._pause, LAST_RETRY_SECONDS)
         self.send()
         return not self.problem
 
@@ -206,14 +200,24 @@ class Outbox:
         try:
             request = self._preparer.prepare(order)
         except (OSError, FormatError) as error:
-            if isinstance(error, OSError) and error.errno in DISK_TROUBLE:
+            if isinstance(error, OSError) and self._is_of_the_disk(error, chore_id):
                 self.degrade(error)
                 self._post(AttemptLost(chore_id, attempt, f"was not started: {error}"))
             else:
                 self._post(JobEnded(chore_id, attempt, None, Reason.IO_ERROR, str(error)))
                 self._post(ResourcesFreed(chore_id, attempt))
             return False
+        self._refused.discard(chore_id)
         self._executor.submit(request)
+        return True
+
+    def _is_of_the_disk(self, error: OSError, chore_id: str) -> bool:
+        """Whether an error is to be waited out: not where only one chore's files have it again."""
+        if error.errno in NO_ROOM:
+            return True
+        if error.errno not in DISK_TROUBLE or chore_id in self._refused:
+            return False
+        self._refused.add(chore_id)
         return True
 
     def _carry_out_what_needs_no_disk(self) -> None:

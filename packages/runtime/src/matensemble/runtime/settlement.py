@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 from matensemble import wire, workdir
 from matensemble.chore import Chore
+from matensemble.disk import EXIT_DISK_TROUBLE
 from matensemble.errors import FormatError, ResultCorruptError, ResultMissingError
 from matensemble.foreign_json import read_foreign_json
 from matensemble.model import ChoreType, Reason
@@ -36,8 +37,6 @@ MAX_ERROR_BYTES = 1 << 20
 """Of an `error.json`; the worker bounds message and traceback far below."""
 MAX_TAIL_BYTES = 4096
 """How much of what a chore wrote is searched for its last words."""
-EXIT_DISK_TROUBLE = 74
-"""By which a worker says that the disk did not even take the reason of its failure."""
 
 _T = TypeVar("_T")
 

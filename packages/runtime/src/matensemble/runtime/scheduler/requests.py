@@ -53,6 +53,7 @@ def on_retry(state: SchedulerState, event: ev.RetryRequested) -> None:
         if entry.state is SKIPPED and is_wrongly_skipped(state, entry):
             state.reopen(entry)
             state.decide_anew(entry)
+    state.list_failures_anew()
 
 
 def _forget_ended_dependents(state: SchedulerState) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matensemble.chore import Chore
-from matensemble.model import ChoreState, Reason, Resources
+from matensemble.model import Reason, Resources
 from matensemble.replay import Standing
 from matensemble.runtime.scheduler.entry import Entry
+from matensemble.runtime.scheduler.instructions import Cancel
 from matensemble.runtime.scheduler.requests import is_wrongly_skipped
 from matensemble.runtime.scheduler.states import FAILED, LIVE, SKIPPED
 
@@ -34,21 +35,24 @@ def restore(state: SchedulerState, chore: Chore, standing: Standing) -> None:
         nodes = enumerate(state.allocation.nodes)
         past.avoid = frozenset(index for index, node in nodes if node.name in standing.avoid)
     if standing.state in LIVE:
-        _restore_live(state, entry, standing.state)
+        _restore_live(state, entry, standing)
     elif standing.state.is_terminal:
         _restore_ended(state, entry, standing)
     else:
         state.decide_anew(entry)
 
 
-def _restore_live(state: SchedulerState, entry: Entry, at: ChoreState) -> None:
+def _restore_live(state: SchedulerState, entry: Entry, standing: Standing) -> None:
     """Note an attempt that may be with the executor, which will say what became of it."""
-    state.roster.place(entry, at)
+    state.roster.place(entry, standing.state)
     state.roster.live[entry.chore.id] = entry
     if not all(state.entry(upstream).is_satisfied for upstream in entry.chore.upstream):
         state.disturb()  # another attempt of it would have to wait
     # What it holds is not known before the executor tells.
     state.starter.queued[entry.chore.id] = entry
+    if standing.is_cancelling:
+        entry.is_cancelling = True
+        state.order(Cancel(entry.chore.id, entry.attempt))
 
 
 def _restore_ended(state: SchedulerState, entry: Entry, standing: Standing) -> None:

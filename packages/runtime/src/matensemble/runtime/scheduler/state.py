@@ -13,6 +13,7 @@ other dependencies completed); see `matensemble.dag` for stages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from matensemble.chore import Chore
@@ -405,16 +406,24 @@ class SchedulerState:
         self.num_root_failures += 1
         self.num_ignored += entry.is_ignoring
         if len(self.root_failures) < MAX_ROOT_FAILURES:
-            reason = entry.reason.value if entry.reason else ""
-            self.root_failures.append(
-                RootFailure(entry.chore.id, reason, entry.exit_code, entry.detail)
-            )
+            self.root_failures.append(self._root_failure(entry))
+
+    @staticmethod
+    def _root_failure(entry: Entry) -> RootFailure:
+        reason = entry.reason.value if entry.reason else ""
+        return RootFailure(entry.chore.id, reason, entry.exit_code, entry.detail)
 
     def uncount_failure(self, entry: Entry) -> None:
         """Forget a failure that is to be tried again."""
         self.num_root_failures -= 1
         self.num_ignored -= entry.is_ignoring
         self.root_failures = [f for f in self.root_failures if f.chore_id != entry.chore.id]
+
+    def list_failures_anew(self) -> None:
+        """Name the first failures that are left, after some were tried again. O(chores)."""
+        failed = (entry for entry in self if entry.state is FAILED)
+        first = islice(failed, MAX_ROOT_FAILURES)
+        self.root_failures = [self._root_failure(entry) for entry in first]
 
     def cancel_now(self, entry: Entry, detail: str = "") -> None:
         """Cancel a chore that has no live attempt."""
@@ -436,7 +445,8 @@ class SchedulerState:
             if entry.state.is_terminal or entry.is_cancelling:
                 continue
             if entry.state in LIVE:
-                entry.is_cancelling = True
+                entry.is_cancelling = True  # and on the record: it outlives this driver
+                self.record(RecordKind.CHANGED, entry, {"cancel": True})
                 self._out.append(Cancel(chore_id, entry.attempt))
             else:
                 self.cancel_now(entry)
