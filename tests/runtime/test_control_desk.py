@@ -71,6 +71,23 @@ def test_what_was_left_for_an_earlier_driver_is_judged_anew(run: RunDir) -> None
     assert "the driver before this one" in answer["text"]
 
 
+def test_a_request_that_comes_while_the_driver_is_starting_is_for_this_one(run: RunDir) -> None:
+    desk = ControlDesk(run, LOGGER)
+    pause = make_request(Verb.PAUSE)
+    leave_request(run, pause)
+    assert desk.poll() == [pause]
+
+
+def test_answers_that_nobody_came_for_go_after_a_day(run: RunDir) -> None:
+    run.control_dir.mkdir(mode=0o700)
+    old, new = (answer_path(run, make_request(Verb.PAUSE).id) for _ in range(2))
+    for path in (old, new):
+        path.write_text("{}")
+    os.utime(old, (0, 0))
+    ControlDesk(run, LOGGER)
+    assert [path.exists() for path in (old, new)] == [False, True]
+
+
 def spoil(**changes: Any) -> bytes:
     return json.dumps(make_request(Verb.PAUSE).to_json() | changes).encode()
 

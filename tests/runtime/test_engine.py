@@ -364,6 +364,26 @@ def test_a_chore_whose_directory_finds_no_room_is_tried_again_uncharged(pipe, mo
     assert not run.records(RecordKind.FAILED)
 
 
+def test_a_chore_whose_files_alone_are_in_trouble_fails_of_it_in_the_end(pipe, monkeypatch):
+    pipe.exec("true", name="a")
+    pipe.exec("true", name="b")
+    clock = RestlessClock()
+    run = Run(pipe, FakeExecutor(auto=True), clock=clock)
+    prepare, refused = Preparer.prepare, []
+
+    def bad_sector(self, order):
+        if order.chore.name == "a":
+            refused.append(order.attempt)
+            raise OSError(5, "Input/output error")
+        return prepare(self, order)
+
+    monkeypatch.setattr(Preparer, "prepare", bad_sector)
+    assert run.run(Ticking(clock)) is RunState.FAILED
+    assert run.state.entry("chore-a-0001").reason is Reason.IO_ERROR
+    assert run.state.entry("chore-b-0002").state is ChoreState.COMPLETED
+    assert len(refused) <= 6
+
+
 def test_arguments_that_others_could_have_written_fail_their_chore_only(pipe):
     @pipe.chore
     def one(x):

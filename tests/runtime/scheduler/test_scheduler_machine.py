@@ -308,6 +308,8 @@ class Driver(RuleBasedStateMachine):
             assert (told.state, told.attempt) == (state, entry.attempt), entry.chore.id
             assert (told.retries, told.losses) == (entry.past.retries, entry.past.losses)
             assert (told.nice or 0) == entry.chore.nice
+            if entry.state in LIVE:
+                assert told.is_cancelling == entry.is_cancelling
             asked = told.resources
             if asked is not None:
                 assert Resources.from_json(asked) == entry.chore.resources

@@ -8,6 +8,7 @@ from matensemble.chore import Chore
 from matensemble.model import ChoreState, ChoreType, Reason, Resources
 from matensemble.records import RecordKind
 from matensemble.references import Gather
+from matensemble.replay import Standing
 from matensemble.runtime.scheduler import events as ev
 from matensemble.runtime.scheduler.instructions import Cancel, Record, Signal, Submit
 from matensemble.runtime.scheduler.policy import Policy
@@ -492,3 +493,30 @@ def test_what_runs_on_a_lost_node_keeps_no_other_node_idle():
     assert s.state.ledger.free_cores == 0
     s.tell(ev.NodesChanged(frozenset(), frozenset({share.node})))
     assert s.state.ledger.free_cores == 4
+
+
+def test_a_cancel_that_was_taken_outlives_the_driver():
+    s = Scheduler((4, 0))
+    s.add(chore("a"))
+    s.start()
+    s.tell(ev.CancelRequested(("a",)))
+    assert (s.records[-1].kind, s.records[-1].fields) == (RecordKind.CHANGED, {"cancel": True})
+    standing = Standing(ChoreState.SUBMITTED, 1, is_cancelling=True)
+    after = Scheduler((4, 0))
+    orders = after.tell(ev.ChoreRestored(chore("a"), standing))
+    assert [order for order in orders if isinstance(order, Cancel)] == [Cancel("a", 1)]
+    after.tell(ev.AttemptLost("a", 1, "gone"))
+    assert after.state_of("a") is ChoreState.CANCELLED
+
+
+def test_after_a_retry_the_first_failures_that_are_left_are_named():
+    s = Scheduler((64, 0))
+    names = [f"c{i:02}" for i in range(25)]
+    for name in names:
+        s.add(chore(name))
+    s.start()
+    for name in names:
+        s.end(name, Reason.EXCEPTION, 1)
+    s.tell(ev.RetryRequested(tuple(names[:10])))
+    assert s.state.num_root_failures == 15
+    assert [failure.chore_id for failure in s.state.root_failures] == names[10:]

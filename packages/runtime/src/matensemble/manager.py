@@ -189,6 +189,7 @@ class FluxManager:
         lease = self._claim(stack)
         SWITCH.add(self.interrupt)  # from here on somebody would wait for us
         stack.callback(SWITCH.remove, self.interrupt)
+        desk = ControlDesk(run, self._logger)
         beat = StartingBeat(run, lease.epoch, self._clock)
         stack.callback(beat.stop)
         legacy = self._take_over(lease) if options.resume else Legacy(self.workflow, Replay())
@@ -245,7 +246,7 @@ class FluxManager:
         engine.on_start = beat.stop
         engine.add_duty(self._leave_where_deposed(lease))
         engine.add_duty(watchdog.check)
-        engine.add_duty(serve_requests(ControlDesk(run, self._logger), engine))
+        engine.add_duty(serve_requests(desk, engine))
         self._mind_the_end(engine, executor, opened_at)
         return engine
 

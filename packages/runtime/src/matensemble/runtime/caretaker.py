@@ -18,6 +18,9 @@ from matensemble.runtime.scheduler.entry import Entry
 from matensemble.runtime.watchdog import Watchdog, find_large_output
 from matensemble.workdir import RunDir
 
+MAX_BEHIND = 10_000
+"""Where so many ends wait, those are let pass of which at most a warning would come."""
+
 
 class Caretaker:
     """Is told of the lives of chores by the engine.
@@ -50,6 +53,8 @@ class Caretaker:
         self._keep = keep
         self._logger = logger
         self._cache = cache
+        self._num_taken = 0  # written by the thread of the engine
+        self._num_done = 0  # written by that of the pool
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="matensemble-caretaker")
 
     def started(self, chore: Chore, attempt: int) -> None:
@@ -64,7 +69,9 @@ class Caretaker:
         """Do what remains to be done for a chore that has ended for good."""
         if self._cache is not None and entry.state is ChoreState.COMPLETED:
             self._cache.store(entry.chore, entry.attempt, entry.exit_code or 0)
-        if entry.attempt:
+        is_behind = self._num_taken - self._num_done > MAX_BEHIND
+        if entry.attempt and not (is_behind and self._keep == "all"):
+            self._num_taken += 1
             self._pool.submit(self._clear_up, entry, entry.attempt, entry.state)
 
     def close(self) -> None:
@@ -72,6 +79,7 @@ class Caretaker:
         self._pool.shutdown(wait=True)
 
     def _clear_up(self, entry: Entry, attempt: int, state: ChoreState) -> None:
+        self._num_done += 1
         if (entry.attempt, entry.state) != (attempt, state):
             return  # it runs again since: these files are of another attempt
         chore = entry.chore

@@ -17,7 +17,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from matensemble import wire
@@ -50,11 +52,16 @@ from matensemble.workdir import RunDir
 
 MAX_REQUESTS = 100
 """Requests of one round, so that a flood of them does not hold up the run."""
+ANSWER_SECONDS = 86_400.0
+"""How long an answer is kept for who asked."""
 _PREFIX, _SUFFIX = "request-", ".json"
 
 
 class ControlDesk:
-    """The requests to one run.
+    """The requests to one run; to be made once the run is claimed.
+
+    What waits then was left for an earlier driver; what comes later is for this one, also while it
+    is still starting.
 
     Parameters
     ----------
@@ -67,9 +74,12 @@ class ControlDesk:
     def __init__(self, run: RunDir, logger: logging.Logger) -> None:
         self._run = run
         self._logger = logger
-        self._is_first_round = True
         self._last_problem = ""
         self._unwritten: dict[str, Answer] = {}  # carried out, but the answer could not be written
+        self._left_behind: frozenset[str] = frozenset()
+        with suppress(OSError):  # mostly: nobody has asked for anything yet
+            self._left_behind = frozenset(self._waiting())
+            self._forget_old_answers()
 
     def poll(self) -> list[Request]:
         """Return the requests that wait, oldest first; at most `MAX_REQUESTS`.
@@ -79,7 +89,6 @@ class ControlDesk:
         what lies in the directory, nor for a disk that fails: what cannot be read now, is later.
         A request is returned again until it is answered.
         """
-        is_first_round, self._is_first_round = self._is_first_round, False
         try:
             names = self._waiting()
             if names:
@@ -87,7 +96,7 @@ class ControlDesk:
             return [
                 request
                 for name in names[:MAX_REQUESTS]
-                if (request := self._take(name, is_first_round)) is not None
+                if (request := self._take(name)) is not None
             ]
         except FileNotFoundError:
             return []
@@ -111,6 +120,12 @@ class ControlDesk:
         )
         self._write(request.id)
 
+    def _forget_old_answers(self) -> None:
+        """Remove answers that nobody came for: who asked waits for seconds, not for a day."""
+        for path in self._run.control_dir.glob("answer-*.json"):
+            if time.time() - path.lstat().st_mtime > ANSWER_SECONDS:
+                path.unlink()
+
     def _waiting(self) -> list[str]:
         with os.scandir(self._run.control_dir) as entries:
             names = [
@@ -120,7 +135,7 @@ class ControlDesk:
             ]
         return sorted(names)
 
-    def _take(self, name: str, is_first_round: bool) -> Request | None:
+    def _take(self, name: str) -> Request | None:
         """Return the request of a file; None where it is set aside or done with."""
         match = REQUEST_NAME.fullmatch(name)
         if match is not None and match[1] in self._unwritten:
@@ -138,7 +153,7 @@ class ControlDesk:
         except OSError as error:  # gone, or a disk that fails; the others are not to wait for it
             self._complain(f"a request cannot be read: {error}")
             return None
-        if is_first_round and not request.verb.can_wait:
+        if name in self._left_behind and not request.verb.can_wait:
             text = "it was left for the driver before this one; ask again if it still matters"
             self.answer(request, Answer(id=request.id, done=False, text=text))
             return None

@@ -407,7 +407,7 @@ def _verdict(job: Job, code: int | None) -> tuple[int | None, Reason | None, str
     if kind != "timeout":
         return _failure(job, code, note, told)
     if job.duration is None:
-        return code, Reason.CANCELLED, "the time of the allocation is over"
+        return code, Reason.NODE_FAILURE, "the time of the allocation is over"
     return code, Reason.DURATION_EXCEEDED, f"longer than its duration of {job.duration:g} s"
 
 
