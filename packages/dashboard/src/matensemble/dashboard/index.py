@@ -1,0 +1,260 @@
+"""The index of one run: a private SQLite file, fed from its headers and journals by offset.
+
+Owns how far each file was read, and when what was read is void: a file that was truncated or
+replaced, a takeover that accepts less than was read. The index is then made anew. A batch is one
+transaction, which also holds the bookmarks, so that several processes may feed one file in turns
+and a killed one leaves no half batch. Called by `index_feed`; only reads the run.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from matensemble.dashboard.index_fold import Fold
+from matensemble.dashboard.index_schema import open_for_writing, reset
+from matensemble.dashboard.tail import Bookmark, bookmark, fits, lines_from
+from matensemble.errors import FormatError
+from matensemble.foreign_json import open_foreign, parse_foreign_json
+from matensemble.records import Chapter, journal_chain, scan_lines
+from matensemble.workdir import RunDir
+
+BATCH_LINES = 20_000
+"""Lines a transaction: fewer cost more writes, more cost memory and let others wait."""
+
+
+class Mark(NamedTuple):
+    """How far one file of the run was read."""
+
+    bookmark: Bookmark
+    length: int | None
+    """Bytes that count of it; None: all."""
+    epoch: int
+    sequence: int
+    """Of the last record; 0 for headers."""
+
+
+class Progress(NamedTuple):
+    """How much of the run the index holds."""
+
+    num_bytes: int
+    """Read so far, of headers and journals."""
+    total_bytes: int
+    """There, when the files were opened last."""
+    is_complete: bool
+    """Whether nothing more was there."""
+
+
+class RunIndex:
+    """The index of one run, for the one thread that feeds it.
+
+    Parameters
+    ----------
+    run
+        The run.
+    path
+        The SQLite file; made where it is not there.
+
+    Raises
+    ------
+    sqlite3.Error, OSError
+        If it cannot be opened.
+    """
+
+    def __init__(self, run: RunDir, path: Path) -> None:
+        self.run = run
+        self.path = path
+        self._database = open_for_writing(path)
+        self._fold = Fold(self._database)
+        self._generation: int | None = None
+        self._is_chain_known = False
+        self._chain: list[Chapter] = []
+        self._seen: tuple[int, int] | None = None  # inode and size of the newest journal
+        self._total = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def update(self) -> Progress:
+        """Read the next batch.
+
+        Raises
+        ------
+        FormatError
+            If a file of the run makes no sense; what stands before that is in the index.
+        OSError, sqlite3.Error
+            If the run cannot be read, or the index not be written.
+        """
+        run_problem: FormatError | None = None
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            self._notice_others()
+            marks = self._valid_marks()
+            try:
+                is_complete = self._read_headers(marks) and self._read_journal(marks)
+            except FormatError as error:
+                run_problem = error
+                is_complete = False
+            self._fold.write()
+            self._database.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'")
+            self._database.execute("COMMIT")
+        except BaseException:
+            self._fold.forget()
+            self._generation = None
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+        if self._generation is not None:
+            self._generation += 1
+        if run_problem is not None:
+            raise run_problem
+        num_bytes = sum(mark.bookmark.offset for mark in marks.values())
+        return Progress(num_bytes, max(self._total, num_bytes), is_complete)
+
+    def catch_up(self) -> Progress:
+        """Read until nothing more is there; raises as `update`."""
+        while not (progress := self.update()).is_complete:
+            pass
+        return progress
+
+    def _notice_others(self) -> None:
+        found = self._database.execute(
+            "SELECT value FROM meta WHERE name = 'generation'"
+        ).fetchone()[0]
+        if found != self._generation:
+            self._fold.forget()
+            self._is_chain_known = False
+            self._generation = found
+
+    def _valid_marks(self) -> dict[int, Mark]:
+        """Return how far each file was read; nothing where it does not hold any more."""
+        marks = {
+            part: Mark(Bookmark(*at), length, epoch, sequence)
+            for part, *at, length, epoch, sequence in self._database.execute(
+                "SELECT part, inode, offset, first, last, length, epoch, sequence FROM bookmarks"
+            )
+        }
+        self._learn_chain()
+        if self._is_valid(marks):
+            return marks
+        reset(self._database)
+        self._fold.forget()
+        self._generation = self._database.execute(
+            "SELECT value FROM meta WHERE name = 'generation'"
+        ).fetchone()[0]
+        return {}
+
+    def _learn_chain(self) -> None:
+        """Learn which journals there are, if the newest is another one than before."""
+        try:
+            found = self.run.journal_path.lstat()
+            seen = (found.st_ino, found.st_size)
+        except FileNotFoundError:
+            seen = None
+        is_same_file = seen is not None and self._seen is not None and seen[0] == self._seen[0]
+        was_begun = bool(self._chain) and self._chain[-1].path == self.run.journal_path
+        if not (self._is_chain_known and is_same_file and was_begun):
+            self._is_chain_known = False
+            try:
+                self._chain = journal_chain(self.run)
+            except FileNotFoundError:
+                self._chain = []  # not started, or a takeover is under way
+        self._seen = seen
+
+    def _is_valid(self, marks: dict[int, Mark]) -> bool:
+        if not marks:
+            return True
+        num_journals = len(marks) - 1
+        if num_journals > len(self._chain):
+            return False
+        # Files that are not the last of the chain do not change: once is enough.
+        parts = [num_journals] if self._is_chain_known else range(num_journals + 1)
+        for part in parts:
+            mark = marks[part]
+            path = self.run.chores_path if part == 0 else self._chain[part - 1].path
+            if part > 0:
+                length = self._chain[part - 1].length
+                is_longer = length is not None and mark.bookmark.offset > length
+                if is_longer or (part < num_journals and length != mark.length):
+                    return False
+            try:
+                with open_foreign(path) as file:
+                    if not fits(file, mark.bookmark):
+                        return False
+            except FileNotFoundError:
+                return False
+        self._is_chain_known = True
+        return True
+
+    def _read_headers(self, marks: dict[int, Mark]) -> bool:
+        """Read the next headers; return whether all were there before."""
+        known = marks.get(0)
+        if known is not None and known.length is not None:
+            return True
+        path = self.run.chores_path
+        offset = known.bookmark.offset if known else 0
+        headers = []
+        with open_foreign(path) as file:
+            self._total = os.fstat(file.fileno()).st_size
+            for line in islice(lines_from(file, offset, str(path)), BATCH_LINES):
+                headers.append((offset, len(line), parse_foreign_json(line, path)))
+                offset += len(line)
+            is_end = len(headers) < BATCH_LINES
+            self._fold.add_chores(0, headers)
+            self._set(marks, 0, Mark(bookmark(file, offset), offset if is_end else None, 0, 0))
+        return is_end
+
+    def _read_journal(self, marks: dict[int, Mark]) -> bool:
+        """Read the next records; return whether nothing more is there."""
+        budget = BATCH_LINES
+        for part in range(max(len(marks) - 1, 1), len(self._chain) + 1):
+            budget -= self._read_chapter(marks, part, budget)
+            if budget <= 0:
+                return False
+        return True
+
+    def _read_chapter(self, marks: dict[int, Mark], part: int, budget: int) -> int:
+        """Read up to `budget` records of one journal; return how many there were."""
+        chapter = self._chain[part - 1]
+        known = marks.get(part)
+        offset = known.bookmark.offset if known else 0
+        epoch, sequence = (known.epoch, known.sequence) if known else (0, 0)
+        num_read = 0
+        with open_foreign(chapter.path) as file:
+            self._total = sum(mark.bookmark.offset for p, mark in marks.items() if p != part)
+            self._total += chapter.length or os.fstat(file.fileno()).st_size
+            records = scan_lines(
+                lines_from(file, offset, str(chapter.path)),
+                chapter.path,
+                start=offset,
+                length=chapter.length,
+                skip_damaged=chapter.is_recovered,
+            )
+            try:
+                for end, record in islice(records, budget):
+                    assert record is not None  # all are wanted
+                    is_next = record.sequence == sequence + 1 and record.epoch == (
+                        epoch or record.epoch
+                    )
+                    if not (is_next or chapter.is_recovered):
+                        problem = f"record {record.sequence} stands behind record {sequence}"
+                        raise FormatError(str(chapter.path), problem)
+                    self._fold.apply(record, part, offset, end - offset)
+                    offset, epoch, sequence = end, record.epoch, record.sequence
+                    num_read += 1
+            finally:
+                self._set(
+                    marks, part, Mark(bookmark(file, offset), chapter.length, epoch, sequence)
+                )
+        return num_read
+
+    def _set(self, marks: dict[int, Mark], part: int, mark: Mark) -> None:
+        if marks.get(part) != mark:
+            marks[part] = mark
+            self._database.execute(
+                "INSERT OR REPLACE INTO bookmarks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (part, *mark.bookmark, mark.length, mark.epoch, mark.sequence),
+            )

@@ -1,0 +1,325 @@
+"""What records change in the tables of an index, folded in memory and written in batches.
+
+Owns the rows that a batch touches, the earlier attempts, the counts and the clusters of failures,
+which are kept up to date with each batch. What a record means for a chore's standing is said by
+`matensemble.standing`. Called by `index` within a transaction; reads no file of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from matensemble.errors import FormatError
+from matensemble.model import ChoreState, Reason
+from matensemble.records import JournalRecord, RecordKind
+from matensemble.standing import UNTOUCHED, Standing, after
+from matensemble.terminal import clean_line
+
+MAX_TEXT = 2_000
+"""Characters that are kept of a line of detail; of names and ids 255."""
+MAX_NAME = 255
+MAX_CLUSTERS = 1_000
+"""Clusters by pattern; what fails in yet another way is one cluster by its reason."""
+MAX_PATTERN = 200
+MAX_NUMBER = 2**31
+_VARIABLE = re.compile(
+    r"'[^']*'|\"[^\"]*\"|(?<!\w)/[^\s:,;]+|0x[0-9a-fA-F]+|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+)
+_FURTHER = ("retries", "losses", "resources", "nice", "avoid", "source")
+_COLUMNS = (
+    "state, attempt, reason, exit_code, detail, root, host, jobid, submitted_at, started_at, "
+    "ended_at, seconds, started_epoch, started_monotonic, cluster, further"
+)
+_UPDATE = (
+    f"UPDATE chores SET ({_COLUMNS}) = ({', '.join('?' * len(_COLUMNS.split(', ')))}) "
+    "WHERE number = ?"
+)
+_INSERT = (
+    "INSERT INTO chores (number, id, name, kind, part, offset, length) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_ENDS = (RecordKind.COMPLETED, RecordKind.FAILED, RecordKind.CANCELLED, RecordKind.REQUEUED)
+
+
+@dataclass(slots=True)
+class Row:
+    """A chore in memory."""
+
+    number: int
+    name: str
+    standing: Standing
+    host: str = ""
+    jobid: str | None = None
+    submitted_at: float = 0.0
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    seconds: float = -1.0
+    started_epoch: int = 0
+    started_monotonic: float = 0.0
+    cluster: int | None = None
+    written_state: ChoreState = ChoreState.BLOCKED
+    """What the tables of counts know of it, and of its cluster."""
+    written_cluster: int | None = None
+
+    def forget_attempt(self) -> None:
+        """Blank what belongs to an attempt."""
+        self.host, self.jobid = "", None
+        self.submitted_at = self.started_at = self.ended_at = 0.0
+        self.seconds = -1.0
+
+
+def clean(text: str, limit: int = MAX_TEXT) -> str:
+    """Return text of a run's file as one bounded line that commands nothing."""
+    if len(text) <= limit and text.isprintable():
+        return text
+    return clean_line(text[: 2 * limit])[:limit]
+
+
+def pattern_of(detail: str) -> str:
+    """Return what failures of one kind have in common: detail without numbers, paths, quotes."""
+    return _VARIABLE.sub("…", detail)[:MAX_PATTERN]
+
+
+class Fold:
+    """Rows that records change; `write` brings them into the tables.
+
+    Parameters
+    ----------
+    database
+        Within a transaction whenever a method is called.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._rows: dict[str, Row] = {}
+        self._touched: dict[str, Row] = {}
+        self._attempts: list[tuple[Any, ...]] = []
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._clusters: dict[tuple[str, str], int] | None = None
+
+    def forget(self) -> None:
+        """Drop what is remembered: the tables were changed by somebody else, or not written."""
+        self.__init__(self._database)  # type: ignore[misc]
+
+    def add_chores(self, part: int, headers: list[tuple[int, int, Mapping[str, Any]]]) -> None:
+        """Add chores in the order of their admission.
+
+        Parameters
+        ----------
+        part
+            Which file holds the headers.
+        headers
+            Offset and length in bytes of the line of each, and the header.
+
+        Raises
+        ------
+        FormatError
+            If one is no header, or of a chore that is known already.
+        """
+        found = self._database.execute("SELECT max(number) FROM chores").fetchone()[0]
+        last = number = found or 0
+        rows = []
+        try:
+            for offset, length, header in headers:
+                number += 1
+                chore_id, name, kind = header["id"], header["name"], header["kind"]
+                if clean(chore_id, MAX_NAME) != chore_id or clean(name, MAX_NAME) != name:
+                    raise ValueError("its id or name is none")
+                rows.append((number, chore_id, name, str(kind)[:20], part, offset, length))
+            self._database.executemany(_INSERT, rows)
+        except (KeyError, TypeError, ValueError, AttributeError, sqlite3.IntegrityError) as error:
+            self._database.execute("DELETE FROM chores WHERE number > ?", (last,))
+            problem = f"chore number {number} has no header that makes sense ({error!r})"
+            raise FormatError("workflow.jsonl", problem) from error
+        for row in rows:
+            self._counts[row[2], ChoreState.BLOCKED.value] += 1
+
+    def apply(self, record: JournalRecord, part: int, offset: int, length: int) -> None:
+        """Take the next record.
+
+        Parameters
+        ----------
+        record
+            The record.
+        part, offset, length
+            Where its line stands.
+
+        Raises
+        ------
+        FormatError
+            If it makes no sense. Kinds of later versions are ignored.
+        """
+        if record.chore_id is None:
+            return
+        try:
+            if record.kind == RecordKind.CHORE_ADDED:
+                self.add_chores(part, [(offset, length, record.fields["header"])])
+                return
+            _check(record)
+            row = self._row(record.chore_id)
+            before, row.standing = row.standing, after(row.standing, record)
+            try:
+                self._keep_facts(row, before, record)
+            except BaseException:
+                row.standing = before  # so that it is as wrong when it is read again
+                raise
+            self._touched[record.chore_id] = row
+        except (KeyError, TypeError, ValueError, AttributeError, sqlite3.Error) as error:
+            if isinstance(error, FormatError | sqlite3.OperationalError):
+                raise
+            raise FormatError(
+                "journal.jsonl",
+                f"record {record.sequence} of epoch {record.epoch} is no {record.kind} ({error!r})",
+            ) from error
+
+    def write(self) -> None:
+        """Write what has changed; keep in memory only what lives."""
+        rows = []
+        failed: Counter[int] = Counter()
+        skipped: Counter[int] = Counter()
+        for row in self._touched.values():
+            state = row.standing.state
+            if state is not row.written_state:
+                self._counts[row.name, row.written_state.value] -= 1
+                self._counts[row.name, state.value] += 1
+            if (row.cluster, state) != (row.written_cluster, row.written_state):
+                for cluster, its_state, by in (
+                    (row.written_cluster, row.written_state, -1),
+                    (row.cluster, state, 1),
+                ):
+                    if cluster is not None:
+                        (skipped if its_state is ChoreState.SKIPPED else failed)[cluster] += by
+            row.written_state, row.written_cluster = state, row.cluster
+            rows.append(_values(row))
+        write = self._database.executemany
+        write(_UPDATE, rows)
+        write(f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * 11)})", self._attempts)
+        write(
+            "INSERT INTO counts VALUES (?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            [(*key, count) for key, count in self._counts.items() if count],
+        )
+        write("UPDATE clusters SET failed = failed + ? WHERE id = ?", _swapped(failed))
+        write("UPDATE clusters SET skipped = skipped + ? WHERE id = ?", _swapped(skipped))
+        self._rows = {id_: row for id_, row in self._rows.items() if row.standing.is_live}
+        self._touched, self._attempts = {}, []
+        self._counts.clear()
+
+    def _keep_facts(self, row: Row, before: Standing, record: JournalRecord) -> None:
+        kind, now = record.kind, float(record.wall)
+        if kind == RecordKind.SUBMIT_INTENT:
+            row.forget_attempt()
+            row.submitted_at = now
+        elif kind == RecordKind.SUBMITTED:
+            row.jobid = clean(row.standing.jobid or "", MAX_NAME)
+        elif kind == RecordKind.STARTED:
+            row.host = clean(row.standing.host, MAX_NAME)
+            row.started_at, row.started_epoch = now, record.epoch
+            row.started_monotonic = float(record.monotonic)
+        elif kind in _ENDS:
+            row.ended_at = now
+            if row.started_at:
+                is_same = record.epoch == row.started_epoch
+                start, end = row.started_monotonic, float(record.monotonic)
+                row.seconds = max(end - start if is_same else now - row.started_at, 0.0)
+            if kind == RecordKind.REQUEUED:
+                reason = record.fields.get("r")
+                told = None if reason is None else Reason(reason)
+                self._keep_attempt(
+                    row,
+                    before._replace(
+                        reason=told, exit_code=record.fields.get("x"), detail=row.standing.detail
+                    ),
+                )
+        elif kind in (RecordKind.RETRIED, RecordKind.REVOKED):
+            if row.submitted_at:
+                self._keep_attempt(row, before)
+        elif kind in (RecordKind.SKIPPED, RecordKind.REUSED):
+            row.ended_at = now
+        if row.standing.state is not before.state:
+            row.cluster = self._cluster_of(row)
+
+    def _keep_attempt(self, row: Row, standing: Standing) -> None:
+        reason = standing.reason.value if standing.reason is not None else None
+        self._attempts.append((
+            row.number, standing.attempt, reason, standing.exit_code, clean(standing.detail),
+            row.host, row.jobid, row.submitted_at, row.started_at, row.ended_at, row.seconds,
+        ))  # fmt: skip
+        row.forget_attempt()
+
+    def _cluster_of(self, row: Row) -> int | None:
+        standing = row.standing
+        if standing.state is ChoreState.SKIPPED:
+            return None if standing.root is None else self._row(standing.root).cluster
+        if standing.state is not ChoreState.FAILED or standing.reason is None:
+            return None
+        if self._clusters is None:
+            found = self._database.execute("SELECT reason, pattern, id FROM clusters")
+            self._clusters = {(reason, pattern): number for reason, pattern, number in found}
+        key = (standing.reason.value, pattern_of(clean(standing.detail)))
+        if key not in self._clusters and len(self._clusters) >= MAX_CLUSTERS:
+            key = (key[0], "")
+        if key not in self._clusters:
+            insert = "INSERT INTO clusters (reason, pattern, sample) VALUES (?, ?, ?) RETURNING id"
+            number: int = self._database.execute(insert, (*key, row.number)).fetchone()[0]
+            self._clusters[key] = number
+        return self._clusters[key]
+
+    def _row(self, chore_id: str) -> Row:
+        row = self._rows.get(chore_id)
+        if row is None:
+            select = f"SELECT number, name, {_COLUMNS} FROM chores WHERE id = ?"
+            found = self._database.execute(select, (chore_id,)).fetchone()
+            if found is None:
+                raise ValueError(f"{clean(chore_id, MAX_NAME)!r} is no chore of this run")
+            row = self._rows[chore_id] = _row_of(*found)
+        return row
+
+
+def _check(record: JournalRecord) -> None:
+    """Check numbers that no table could hold; raises TypeError or ValueError."""
+    exit_code = record.fields.get("x")
+    numbers = (record.attempt, 0 if exit_code is None else exit_code)
+    if not isfinite(record.wall) or not isfinite(record.monotonic):
+        raise ValueError("its time is none")
+    if not all(isinstance(number, int) and abs(number) < MAX_NUMBER for number in numbers):
+        raise ValueError(f"its numbers are none: {numbers}")
+
+
+def _row_of(number: int, name: str, *columns: Any) -> Row:
+    state, attempt, reason, exit_code, detail, root, host, jobid, *facts, further = columns
+    standing = UNTOUCHED
+    if state != ChoreState.BLOCKED or attempt or further:
+        standing = Standing(
+            ChoreState(state), attempt, reason and Reason(reason), exit_code, detail, root
+        )
+        if standing.is_live:
+            standing = standing._replace(host=host, jobid=jobid)
+        if further:
+            told = json.loads(further)
+            standing = standing._replace(**told | {"avoid": tuple(told["avoid"])})
+    row = Row(number, name, standing, host, jobid, *facts)
+    row.written_state, row.written_cluster = standing.state, row.cluster
+    return row
+
+
+def _values(row: Row) -> tuple[Any, ...]:
+    s = row.standing
+    further = None
+    if s[8:] != UNTOUCHED[8:]:
+        further = json.dumps({name: getattr(s, name) for name in _FURTHER})
+    return (
+        s.state.value, s.attempt, s.reason and s.reason.value, s.exit_code, clean(s.detail),
+        s.root, row.host, row.jobid, row.submitted_at, row.started_at, row.ended_at, row.seconds,
+        row.started_epoch, row.started_monotonic, row.cluster, further, row.number,
+    )  # fmt: skip
+
+
+def _swapped(counts: Counter[int]) -> list[tuple[int, int]]:
+    return [(count, key) for key, count in counts.items()]

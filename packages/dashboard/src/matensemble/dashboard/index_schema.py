@@ -1,0 +1,132 @@
+"""The tables of an index: what they hold, and how a file of them is opened.
+
+Owns the SQL of the schema and its version. An index is a cache: a file of another version, or a
+damaged one, is made anew. Times are seconds since the Unix epoch; 0 stands for "not yet" and −1
+seconds for "not known", so that pages can be sorted by columns without NULL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 30.0
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE bookmarks (
+    part INTEGER PRIMARY KEY,      -- 0: headers; from 1: journals, oldest first
+    inode INTEGER NOT NULL, offset INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+    length INTEGER,                -- bytes that count of it; NULL: all
+    epoch INTEGER NOT NULL, sequence INTEGER NOT NULL  -- of the last record
+);
+CREATE TABLE chores (
+    number INTEGER PRIMARY KEY,    -- order of admission, from 1
+    id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,            -- group
+    kind TEXT NOT NULL,
+    part INTEGER NOT NULL,         -- which file holds its header, as in bookmarks
+    offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'blocked',
+    attempt INTEGER NOT NULL DEFAULT 0,
+    reason TEXT, exit_code INTEGER, detail TEXT NOT NULL DEFAULT '', root TEXT,
+    host TEXT NOT NULL DEFAULT '', jobid TEXT,  -- of the latest attempt
+    submitted_at REAL NOT NULL DEFAULT 0, started_at REAL NOT NULL DEFAULT 0,
+    ended_at REAL NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT -1,
+    started_epoch INTEGER NOT NULL DEFAULT 0, started_monotonic REAL NOT NULL DEFAULT 0,
+    cluster INTEGER,
+    further TEXT                   -- the rest of its standing as JSON, where it is not the usual
+);
+CREATE INDEX by_state ON chores(state);
+CREATE INDEX by_name ON chores(name);
+CREATE INDEX by_name_state ON chores(name, state);
+CREATE INDEX by_seconds ON chores(seconds) WHERE seconds >= 0;
+CREATE INDEX by_ended ON chores(ended_at) WHERE ended_at > 0;
+CREATE INDEX by_host ON chores(host) WHERE host != '';
+CREATE INDEX by_reason ON chores(reason) WHERE reason IS NOT NULL;
+CREATE INDEX by_cluster ON chores(cluster) WHERE cluster IS NOT NULL;
+CREATE INDEX by_retry ON chores(number) WHERE attempt > 1;
+CREATE TABLE attempts (            -- those before the latest
+    chore INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    reason TEXT, exit_code INTEGER, detail TEXT NOT NULL, host TEXT NOT NULL, jobid TEXT,
+    submitted_at REAL NOT NULL, started_at REAL NOT NULL, ended_at REAL NOT NULL,
+    seconds REAL NOT NULL,
+    PRIMARY KEY (chore, attempt)
+) WITHOUT ROWID;
+CREATE TABLE counts (
+    name TEXT NOT NULL, state TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, state)
+) WITHOUT ROWID;
+CREATE TABLE clusters (
+    id INTEGER PRIMARY KEY, reason TEXT NOT NULL, pattern TEXT NOT NULL,
+    sample INTEGER NOT NULL,       -- number of the first chore that failed like this
+    failed INTEGER NOT NULL DEFAULT 0, skipped INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (reason, pattern)
+);
+"""
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Return a connection to an index, which is made where there is none or it is unusable.
+
+    Raises
+    ------
+    sqlite3.Error, OSError
+        If it cannot be made.
+    """
+    try:
+        return _prepare(path)
+    except sqlite3.OperationalError:
+        raise  # busy, or no space: the file is as good as it was
+    except sqlite3.DatabaseError:
+        remove(path)
+        return _prepare(path)
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Return a connection that changes nothing; raises sqlite3.Error."""
+    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    database.execute("PRAGMA query_only = 1")
+    database.execute("PRAGMA cache_size = -16384")
+    database.row_factory = sqlite3.Row
+    return database
+
+
+def remove(path: Path) -> None:
+    """Remove an index."""
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).unlink()
+
+
+def reset(database: sqlite3.Connection) -> None:
+    """Make the tables anew, empty, within the transaction that is open."""
+    made = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    for (name,) in made:
+        database.execute(f'DROP TABLE "{name}"')
+    for statement in _SCHEMA.split(";\n"):
+        if statement.strip():
+            database.execute(statement)
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    database.execute("INSERT INTO meta VALUES ('generation', random())")
+
+
+def _prepare(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)  # before SQLite would, with the modes of the umask
+    # Closed by another thread than the one that opened it, which has ended by then.
+    database = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = OFF")  # a cache: damaged, it is made anew
+        database.execute("PRAGMA cache_size = -65536")
+        database.execute("BEGIN IMMEDIATE")
+        if database.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+            reset(database)
+        database.execute("COMMIT")
+    except BaseException:
+        database.close()
+        raise
+    return database
