@@ -38,6 +38,108 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{run_id}/chores/{chore_id}/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A range of what a chore printed */
+        get: operations["readLog"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/chores/{chore_id}/log/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Where a text stands in what a chore printed */
+        get: operations["searchLog"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/chores/{chore_id}/error": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Why a Python chore failed */
+        get: operations["readError"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/chores/{chore_id}/metadata": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A chore as it was started */
+        get: operations["readMetadata"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/chores/{chore_id}/artifacts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The files of a chore */
+        get: operations["listArtifacts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/chores/{chore_id}/download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A file of a chore, or a part of it, to keep */
+        get: operations["downloadArtifact"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/status": {
         parameters: {
             query?: never;
@@ -77,6 +179,32 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * ArtifactListResponse
+         * @description The files of a chore that can be asked for.
+         */
+        ArtifactListResponse: {
+            /** Artifacts */
+            artifacts: components["schemas"]["ArtifactResponse"][];
+            /** Num Outputs */
+            num_outputs: number;
+        };
+        /**
+         * ArtifactResponse
+         * @description A file of a chore.
+         */
+        ArtifactResponse: {
+            /** Name */
+            name: string;
+            /** Is Output */
+            is_output: boolean;
+            /** Size */
+            size: number | null;
+            /** Modified At */
+            modified_at: number | null;
+            /** Problem */
+            problem: string | null;
+        };
+        /**
          * CountsResponse
          * @description How many chores stand where (`matensemble.status.Counts`).
          */
@@ -115,6 +243,52 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * FileName
+         * @description The files that every chore may have.
+         * @enum {string}
+         */
+        FileName: "stdout" | "stderr" | "error.json" | "metadata.json";
+        /**
+         * LogMatchesResponse
+         * @description Where a text stands in a log.
+         */
+        LogMatchesResponse: {
+            stream: components["schemas"]["Stream"];
+            /** Attempt */
+            attempt: number | null;
+            /** Offsets */
+            offsets: number[];
+            /** Next Offset */
+            next_offset: number | null;
+            /** Size */
+            size: number;
+        };
+        /**
+         * LogResponse
+         * @description A range of a log. Offsets are bytes of the file; the text holds whole characters.
+         */
+        LogResponse: {
+            stream: components["schemas"]["Stream"];
+            /** Attempt */
+            attempt: number | null;
+            /** Text */
+            text: string;
+            /** Start */
+            start: number;
+            /** End */
+            end: number;
+            /** Size */
+            size: number;
+            /** Is Complete */
+            is_complete: boolean;
+            /** Is Replaced */
+            is_replaced: boolean;
+            /** Mark */
+            mark: string;
+            /** Modified At */
+            modified_at: number;
+        };
+        /**
          * Problem
          * @description Why there is no other answer.
          */
@@ -123,6 +297,22 @@ export interface components {
             title: string;
             /** Detail */
             detail: string;
+        };
+        /**
+         * RecordResponse
+         * @description Content of `error.json` or `metadata.json`, which the chore could have written itself.
+         */
+        RecordResponse: {
+            /** Attempt */
+            attempt: number | null;
+            /** Size */
+            size: number;
+            /** Modified At */
+            modified_at: number;
+            /** Content */
+            content: {
+                [key: string]: unknown;
+            };
         };
         /**
          * RootFailureResponse
@@ -276,6 +466,12 @@ export interface components {
         } & {
             [key: string]: unknown;
         };
+        /**
+         * Stream
+         * @description What a process prints to.
+         * @enum {string}
+         */
+        Stream: "stdout" | "stderr";
     };
     responses: never;
     parameters: never;
@@ -377,6 +573,535 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RunResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readLog: {
+        parameters: {
+            query?: {
+                /** @description Which of the two */
+                stream?: components["schemas"]["Stream"];
+                /** @description From 1; without it, the latest that was prepared */
+                attempt?: number | null;
+                /** @description First byte */
+                offset?: number | null;
+                /** @description Bytes */
+                length?: number;
+                /** @description So many last bytes */
+                tail?: number | null;
+                /** @description Go on behind it */
+                mark?: string | null;
+                /** @description Nothing more will be printed */
+                is_final?: boolean;
+            };
+            header?: {
+                "if-none-match"?: string | null;
+            };
+            path: {
+                /** @description Id of the run */
+                run_id: string;
+                /** @description Id of the chore */
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogResponse"];
+                };
+            };
+            /** @description The file is as it was at that ETag */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    searchLog: {
+        parameters: {
+            query: {
+                text: string;
+                /** @description Which of the two */
+                stream?: components["schemas"]["Stream"];
+                /** @description From 1; without it, the latest that was prepared */
+                attempt?: number | null;
+                /** @description First byte */
+                offset?: number;
+                limit?: number;
+                /** @description Of ASCII letters */
+                ignore_case?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                run_id: string;
+                /** @description Id of the chore */
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogMatchesResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readError: {
+        parameters: {
+            query?: {
+                /** @description From 1; without it, the latest that was prepared */
+                attempt?: number | null;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                run_id: string;
+                /** @description Id of the chore */
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readMetadata: {
+        parameters: {
+            query?: {
+                /** @description From 1; without it, the latest that was prepared */
+                attempt?: number | null;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                run_id: string;
+                /** @description Id of the chore */
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listArtifacts: {
+        parameters: {
+            query?: {
+                /** @description From 1; without it, the latest that was prepared */
+                attempt?: number | null;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                run_id: string;
+                /** @description Id of the chore */
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ArtifactListResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    downloadArtifact: {
+        parameters: {
+            query?: {
+                /** @description One of the usual files */
+                file?: components["schemas"]["FileName"] | null;
+                /** @description A declared output, by its name */
+                output?: string | null;
+                /** @description From 1; without it, the latest that was prepared */
+                attempt?: number | null;
+                /** @description First byte */
+                offset?: number;
+                /** @description Bytes; without it, up to the end */
+                length?: number | null;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                run_id: string;
+                /** @description Id of the chore */
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The bytes as they are */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
                 };
             };
             /** @description Asked under a foreign name */
