@@ -18,9 +18,7 @@ from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from matensemble.dashboard.catalog import Catalog
-from matensemble.dashboard.index_feed import Indexes
 from matensemble.dashboard.routes.logs import log_routes
-from matensemble.dashboard.routes.chores import chore_routes
 from matensemble.dashboard.routes.runs import run_routes
 from matensemble.dashboard.schemas import Problem, RunStatusResponse
 from matensemble.dashboard.security import (
@@ -109,11 +107,7 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access) -> None:
         HTTPStatus.UNPROCESSABLE_ENTITY: {"model": Problem, "description": "No such question"},
         HTTPStatus.SERVICE_UNAVAILABLE: {"model": Problem, "description": "Cannot be read"},
     }
-    for router in (
-        run_routes(catalog),
-        chore_routes(catalog, Indexes(catalog.find)),
-        log_routes(catalog),
-    ):
+    for router in (run_routes(catalog), log_routes(catalog)):
         app.include_router(router, prefix=V1, responses={**refusals, **missing})
 
     @app.get(
