@@ -193,8 +193,6 @@ class Engine:
         self._interrupt_deadline = _NEVER
         self._has_frozen = False
         self._standstill = Standstill(workflow.run, state, clock)
-        self._has_told_of_status = False
-        self._published_state: RunState | None = None
 
     def add_duty(self, duty: Duty) -> None:
         """Let something be done about twice a second."""
@@ -338,8 +336,6 @@ class Engine:
         self._journal.append(self._run_state_record())
         self._outbox.sync()
         self._publish(force=True)
-        if self._published_state is not run_state:  # nobody says it later
-            self._publish(force=True)
 
     def _run_state_record(self) -> Record:
         fields = {"state": self._run_state.value}
@@ -569,23 +565,10 @@ class Engine:
             answer.set_result(results)
 
     def _publish(self, *, force: bool = False) -> None:
-        """Publish the status; a projection that cannot be written must not end the run."""
         run_state, detail = self._shown_state()
-        try:
-            is_written = self._recorder.publish(
-                self.state,
-                run_state,
-                self._journal.sequence,
-                detail=detail,
-                force=force or run_state is not self._published_state,
-            )
-        except OSError as error:
-            if not self._has_told_of_status:
-                self._logger.error("the status cannot be written, the run goes on: %s", error)
-            self._has_told_of_status = True
-        else:
-            if is_written:
-                self._published_state, self._has_told_of_status = run_state, False
+        self._recorder.publish(
+            self.state, run_state, self._journal.sequence, detail=detail, force=force
+        )
 
     def _shown_state(self) -> tuple[RunState, str]:
         """Return the state of the run as others see it, and why it is in it."""

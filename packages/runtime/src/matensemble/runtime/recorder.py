@@ -69,6 +69,8 @@ class Recorder:
         self._listeners = listeners
         self._next_publication = self._next_line = self._next_heartbeat = clock.monotonic()
         self._published = -1
+        self._published_state: RunState | None = None
+        self._has_told = False
         self._beat = 0
         self._logged = Counts()
         self._rate = 0.0
@@ -93,33 +95,52 @@ class Recorder:
         detail: str = "",
         force: bool = False,
     ) -> bool:
-        """Write `status.json`, unless that was done a moment ago and `force` is false.
+        """Write `status.json`, unless that was done a moment ago.
 
-        Returns whether it was written.
+        A projection that cannot be written must not end the run: that is told in the log.
 
-        Raises
-        ------
-        OSError
-            If it cannot be written.
+        Parameters
+        ----------
+        state, run_state, sequence, detail
+            What to show.
+        force
+            Write it now; so does another state of the run than the last one that was written.
+
+        Returns
+        -------
+        bool
+            Whether it was written.
         """
         now = self._clock.monotonic()
+        force = force or run_state is not self._published_state
         if not force:
             if now < self._next_publication:
                 return False
-            self._next_publication = now + PUBLISH_INTERVAL_SECONDS
             if sequence == self._published and now < self._next_heartbeat:
                 return False
+        self._next_publication = now + PUBLISH_INTERVAL_SECONDS
         self._published = sequence
         self._next_heartbeat = now + HEARTBEAT_SECONDS
         self._beat += 1
         status = self._status(state, run_state, sequence, detail, now)
+        # The last one is tried twice, for nobody says it later.
+        is_written = self._write(status) or (run_state.is_terminal and self._write(status))
+        # Who watches this very driver learns it also where the disk takes nothing.
+        self._log(status, now, force)
+        for listener in self._listeners:
+            listener(status)
+        return is_written
+
+    def _write(self, status: RunStatus) -> bool:
         content = json.dumps(status.to_json(), separators=(",", ":")).encode()
         try:
             wire.write_atomic(self._run.status_path, content)
-        finally:  # who watches this very driver learns it also where the disk takes nothing
-            self._log(status, now, force)
-            for listener in self._listeners:
-                listener(status)
+        except OSError as error:
+            if not self._has_told:
+                self._logger.error("the status cannot be written, the run goes on: %s", error)
+            self._has_told = True
+            return False
+        self._published_state, self._has_told = status.state, False
         return True
 
     def _status(
