@@ -23,6 +23,12 @@ WriteRun = Callable[..., Path]
 Connect = Callable[..., "Client"]
 
 
+@pytest.fixture(autouse=True)
+def _private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep indexes of tests apart from those of whoever runs them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def token() -> str:
     return "t" * 43

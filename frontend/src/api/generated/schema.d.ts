@@ -38,6 +38,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{run_id}/chores": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Chores by filter, in pages or as one table */
+        get: operations["listChores"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/chores/{chore_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One chore, its attempts */
+        get: operations["readChore"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Counts by group and state */
+        get: operations["listGroups"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/failures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Failures by their cause */
+        get: operations["listFailures"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs/{run_id}/chores/{chore_id}/log": {
         parameters: {
             query?: never;
@@ -205,6 +273,106 @@ export interface components {
             problem: string | null;
         };
         /**
+         * AttemptResponse
+         * @description One attempt of a chore.
+         */
+        AttemptResponse: {
+            /** Attempt */
+            attempt: number;
+            reason: components["schemas"]["Reason"] | null;
+            /** Exit Code */
+            exit_code: number | null;
+            /** Detail */
+            detail: string;
+            /** Host */
+            host: string;
+            /** Jobid */
+            jobid: string | null;
+            /** Submitted At */
+            submitted_at: number | null;
+            /** Started At */
+            started_at: number | null;
+            /** Ended At */
+            ended_at: number | null;
+            /** Seconds */
+            seconds: number | null;
+        };
+        /**
+         * ChorePageResponse
+         * @description Some chores of those that were asked for.
+         */
+        ChorePageResponse: {
+            /** Chores */
+            chores: components["schemas"]["ChoreRow"][];
+            /** Total */
+            total: number;
+            /** Next */
+            next: string | null;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
+         * ChoreResponse
+         * @description All that is known of one chore without looking at its files.
+         */
+        ChoreResponse: {
+            chore: components["schemas"]["ChoreRow"];
+            /** Attempts */
+            attempts: components["schemas"]["AttemptResponse"][];
+            /** Upstream */
+            upstream: string[];
+            /** Num Upstream */
+            num_upstream: number;
+            /** Gathers */
+            gathers: string[];
+            /** Command */
+            command: string[];
+            /** Resources */
+            resources: {
+                [key: string]: number | boolean | string;
+            };
+            /** Nice */
+            nice: number;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
+         * ChoreRow
+         * @description A chore in a table.
+         */
+        ChoreRow: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Kind */
+            kind: string;
+            state: components["schemas"]["ChoreState"];
+            /** Attempt */
+            attempt: number;
+            reason: components["schemas"]["Reason"] | null;
+            /** Exit Code */
+            exit_code: number | null;
+            /** Detail */
+            detail: string;
+            /** Root */
+            root: string | null;
+            /** Host */
+            host: string;
+            /** Submitted At */
+            submitted_at: number | null;
+            /** Started At */
+            started_at: number | null;
+            /** Ended At */
+            ended_at: number | null;
+            /** Seconds */
+            seconds: number | null;
+        };
+        /**
+         * ChoreState
+         * @description Where a chore is on its way.
+         * @enum {string}
+         */
+        ChoreState: "blocked" | "ready" | "submitted" | "running" | "completed" | "failed" | "cancelled" | "skipped";
+        /**
          * CountsResponse
          * @description How many chores stand where (`matensemble.status.Counts`).
          */
@@ -243,11 +411,79 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * FailureClusterResponse
+         * @description Failures that have reason and wording in common.
+         */
+        FailureClusterResponse: {
+            /** Id */
+            id: number;
+            reason: components["schemas"]["Reason"];
+            /** Pattern */
+            pattern: string;
+            /** Failed */
+            failed: number;
+            /** Skipped */
+            skipped: number;
+            sample: components["schemas"]["ChoreRow"];
+        };
+        /**
+         * FailuresResponse
+         * @description The failures of a run by their cause, those with most chores first.
+         */
+        FailuresResponse: {
+            /** Clusters */
+            clusters: components["schemas"]["FailureClusterResponse"][];
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
          * FileName
          * @description The files that every chore may have.
          * @enum {string}
          */
         FileName: "stdout" | "stderr" | "error.json" | "metadata.json";
+        /**
+         * Format
+         * @description Form of an answer.
+         * @enum {string}
+         */
+        Format: "json" | "csv";
+        /**
+         * FreshnessResponse
+         * @description How well an answer stands for the run: it is from an index that follows the journal.
+         */
+        FreshnessResponse: {
+            /** Is Complete */
+            is_complete: boolean;
+            /** Share */
+            share: number;
+            /** Problem */
+            problem: string;
+        };
+        /**
+         * GroupResponse
+         * @description All chores of one name.
+         */
+        GroupResponse: {
+            /** Name */
+            name: string;
+            /** Total */
+            total: number;
+            /** States */
+            states: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * GroupsResponse
+         * @description The groups of a run, those with most chores first.
+         */
+        GroupsResponse: {
+            /** Groups */
+            groups: components["schemas"]["GroupResponse"][];
+            /** Total */
+            total: number;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
         /**
          * LogMatchesResponse
          * @description Where a text stands in a log.
@@ -298,6 +534,12 @@ export interface components {
             /** Detail */
             detail: string;
         };
+        /**
+         * Reason
+         * @description Why a chore has no result. The codes are stable; programs may compare them.
+         * @enum {string}
+         */
+        Reason: "nonzero_exit" | "signal" | "exception" | "import_error" | "unpicklable_result" | "result_missing" | "result_corrupt" | "executable_not_found" | "submit_error" | "exceeds_allocation" | "duration_exceeded" | "idle_timeout" | "output_exceeded" | "out_of_memory" | "node_failure" | "io_error" | "invalid_spec" | "dependency_failed" | "cancelled";
         /**
          * RecordResponse
          * @description Content of `error.json` or `metadata.json`, which the chore could have written itself.
@@ -467,6 +709,12 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * Sort
+         * @description By what a page is sorted; chores of which it is not known come first.
+         * @enum {string}
+         */
+        Sort: "order" | "seconds" | "ended_at";
+        /**
          * Stream
          * @description What a process prints to.
          * @enum {string}
@@ -573,6 +821,325 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RunResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listChores: {
+        parameters: {
+            query?: {
+                state?: components["schemas"]["ChoreState"] | null;
+                group?: string | null;
+                reason?: components["schemas"]["Reason"] | null;
+                host?: string | null;
+                cluster?: number | null;
+                retried?: boolean;
+                text?: string | null;
+                sort?: components["schemas"]["Sort"];
+                descending?: boolean;
+                cursor?: string | null;
+                limit?: number;
+                format?: components["schemas"]["Format"];
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChorePageResponse"];
+                    "text/csv": string;
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readChore: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChoreResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listGroups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupsResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listFailures: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailuresResponse"];
                 };
             };
             /** @description Asked under a foreign name */

@@ -6,6 +6,7 @@ Owns the composition. Decides nothing about access (`security`) and opens no fil
 
 from __future__ import annotations
 
+import sqlite3
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from matensemble.dashboard.catalog import Catalog
+from matensemble.dashboard.index_feed import Indexes
+from matensemble.dashboard.routes.chores import chore_routes
 from matensemble.dashboard.routes.logs import log_routes
 from matensemble.dashboard.routes.runs import run_routes
 from matensemble.dashboard.schemas import Problem, RunStatusResponse
@@ -85,17 +88,20 @@ def create_dashboard_app(
             RunDirectoryError: _answer_missing,
             FormatError: _answer_unreadable,
             OSError: _answer_unreadable,
+            sqlite3.Error: _answer_unreadable,
             Exception: _answer_fault,
         },
     )
     app.state.access = access
     app.add_middleware(Guard, access=access)
+    app.state.indexes = Indexes(catalog.find)
     _add_api(app, catalog, access)
     _add_page(app, static_dir)
     return app
 
 
 def _add_api(app: FastAPI, catalog: Catalog, access: Access) -> None:
+    indexes: Indexes = app.state.indexes
     refusals: dict[int | str, dict[str, Any]] = {
         HTTPStatus.BAD_REQUEST: {"model": Problem, "description": "Asked under a foreign name"},
         HTTPStatus.UNAUTHORIZED: {"model": Problem, "description": "No valid token"},
@@ -107,7 +113,11 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access) -> None:
         HTTPStatus.UNPROCESSABLE_ENTITY: {"model": Problem, "description": "No such question"},
         HTTPStatus.SERVICE_UNAVAILABLE: {"model": Problem, "description": "Cannot be read"},
     }
-    for router in (run_routes(catalog), log_routes(catalog)):
+    for router in (
+        run_routes(catalog),
+        chore_routes(catalog, indexes),
+        log_routes(catalog),
+    ):
         app.include_router(router, prefix=V1, responses={**refusals, **missing})
 
     @app.get(

@@ -42,9 +42,9 @@ CREATE TABLE chores (
 CREATE INDEX by_state ON chores(state);
 CREATE INDEX by_name ON chores(name);
 CREATE INDEX by_name_state ON chores(name, state);
-CREATE INDEX by_seconds ON chores(seconds) WHERE seconds >= 0;
-CREATE INDEX by_ended ON chores(ended_at) WHERE ended_at > 0;
-CREATE INDEX by_host ON chores(host) WHERE host != '';
+CREATE INDEX by_seconds ON chores(seconds, number);
+CREATE INDEX by_ended ON chores(ended_at, number);
+CREATE INDEX by_host ON chores(host);
 CREATE INDEX by_reason ON chores(reason) WHERE reason IS NOT NULL;
 CREATE INDEX by_cluster ON chores(cluster) WHERE cluster IS NOT NULL;
 CREATE INDEX by_retry ON chores(number) WHERE attempt > 1;
@@ -86,7 +86,10 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Return a connection that changes nothing; raises sqlite3.Error."""
-    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    # A download is written by whichever thread is free, one after the other.
+    database = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+    )
     database.execute("PRAGMA query_only = 1")
     database.execute("PRAGMA cache_size = -16384")
     database.row_factory = sqlite3.Row

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+)
 
-from matensemble.model import RunState
+from matensemble.model import ChoreState, Reason, RunState
 
 
 class _StatusPart(BaseModel):
@@ -105,6 +112,129 @@ class RunListResponse(BaseModel):
     runs: list[RunResponse]
     total: NonNegativeInt
     """How many there are, of which the newest are listed."""
+
+
+class FreshnessResponse(BaseModel):
+    """How well an answer stands for the run: it is from an index that follows the journal."""
+
+    is_complete: bool
+    """Whether it holds all that was there a second ago."""
+    share: float = Field(ge=0, le=1)
+    """How much of the run it holds."""
+    problem: str
+    """Why it goes no further; empty where nothing is in the way."""
+
+
+class ChoreRow(BaseModel):
+    """A chore in a table."""
+
+    id: str
+    name: str
+    """Its group."""
+    kind: str
+    state: ChoreState
+    """`blocked` also for what is ready: the journal does not tell these apart."""
+    attempt: NonNegativeInt
+    """Latest attempt, from 1; 0 before the first."""
+    reason: Reason | None
+    exit_code: int | None
+    detail: str
+    root: str | None
+    """Of one that was skipped: the failure it is a consequence of."""
+    host: str
+    """Where its latest attempt runs or ran; empty where that is not known."""
+    submitted_at: NonNegativeFloat | None
+    """Seconds since the Unix epoch, like the other instants; of the latest attempt."""
+    started_at: NonNegativeFloat | None
+    ended_at: NonNegativeFloat | None
+    seconds: NonNegativeFloat | None
+    """From start to end, by the driver's monotonic clock; None where one of them is missing."""
+
+
+class ChorePageResponse(BaseModel):
+    """Some chores of those that were asked for."""
+
+    chores: list[ChoreRow]
+    total: NonNegativeInt
+    """How many there are of those that were asked for, on all pages."""
+    next: str | None
+    """What to ask for as `cursor` to get those behind; None at the end."""
+    freshness: FreshnessResponse
+
+
+class AttemptResponse(BaseModel):
+    """One attempt of a chore."""
+
+    attempt: NonNegativeInt
+    reason: Reason | None
+    exit_code: int | None
+    detail: str
+    host: str
+    jobid: str | None
+    submitted_at: NonNegativeFloat | None
+    started_at: NonNegativeFloat | None
+    ended_at: NonNegativeFloat | None
+    seconds: NonNegativeFloat | None
+
+
+class ChoreResponse(BaseModel):
+    """All that is known of one chore without looking at its files."""
+
+    chore: ChoreRow
+    attempts: list[AttemptResponse]
+    """All attempts, the first first; the newest `MAX_ATTEMPTS` of very many."""
+    upstream: list[str]
+    """Ids of chores that must complete first; the first `MAX_UPSTREAM` of very many."""
+    num_upstream: NonNegativeInt
+    gathers: list[str]
+    """Groups whose results it collects."""
+    command: list[str]
+    """Of an executable: the program and its arguments, shortened."""
+    resources: dict[str, int | float | bool | str]
+    """What it asked for when it was recorded; what has its default is left out."""
+    nice: int
+    freshness: FreshnessResponse
+
+
+class GroupResponse(BaseModel):
+    """All chores of one name."""
+
+    name: str
+    total: NonNegativeInt
+    states: dict[ChoreState, PositiveInt]
+    """How many stand where; states of none are left out."""
+
+
+class GroupsResponse(BaseModel):
+    """The groups of a run, those with most chores first."""
+
+    groups: list[GroupResponse]
+    total: NonNegativeInt
+    """How many groups there are, of which the first are listed."""
+    freshness: FreshnessResponse
+
+
+class FailureClusterResponse(BaseModel):
+    """Failures that have reason and wording in common."""
+
+    id: PositiveInt
+    """What to ask for as `cluster` to get its chores."""
+    reason: Reason
+    pattern: str
+    """What their details have in common; … stands for numbers, paths and quoted text."""
+    failed: NonNegativeInt
+    """Chores that failed like this."""
+    skipped: NonNegativeInt
+    """Chores that did not run because one of these failed."""
+    sample: ChoreRow
+    """The first of them."""
+
+
+class FailuresResponse(BaseModel):
+    """The failures of a run by their cause, those with most chores first."""
+
+    clusters: list[FailureClusterResponse]
+    freshness: FreshnessResponse
 
 
 class Problem(BaseModel):

@@ -1,0 +1,244 @@
+"""Questions to an index: pages of chores, counts of a filter, one chore, failures, groups.
+
+Owns the SQL of reading, and that it stays fast with a million chores: pages go by key and never by
+offset, counts of states and groups are kept, and a sorted page of many walks the index of its key.
+Called by the routes with a connection of `index_schema.open_for_reading`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isfinite
+from typing import Any, NamedTuple
+
+from matensemble.model import ChoreState, Reason
+
+MAX_LIMIT = 500
+MAX_ATTEMPTS = 500
+MAX_GROUPS = 1_000
+MAX_CLUSTERS = 200
+MAX_CURSOR = 200
+MANY = 20_000
+"""Chores from which on walking the index of the sorting key beats sorting what a filter leaves."""
+
+COLUMNS = (
+    "id, name, kind, state, attempt, reason, exit_code, detail, root, host, "
+    "nullif(submitted_at, 0) AS submitted_at, nullif(started_at, 0) AS started_at, "
+    "nullif(ended_at, 0) AS ended_at, nullif(seconds, -1) AS seconds"
+)
+ATTEMPT_COLUMNS = (
+    "attempt, reason, exit_code, detail, host, jobid, nullif(submitted_at, 0) AS submitted_at, "
+    "nullif(started_at, 0) AS started_at, nullif(ended_at, 0) AS ended_at, "
+    "nullif(seconds, -1) AS seconds"
+)
+
+
+class Sort(StrEnum):
+    """By what a page is sorted; chores of which it is not known come first."""
+
+    ORDER = "order"
+    """Admission to the run."""
+    SECONDS = "seconds"
+    ENDED_AT = "ended_at"
+
+
+_KEYS = {Sort.ORDER: "number", Sort.SECONDS: "seconds", Sort.ENDED_AT: "ended_at"}
+_WALKS = {Sort.SECONDS: "by_seconds", Sort.ENDED_AT: "by_ended"}
+
+
+class CursorError(ValueError):
+    """A cursor that no page of this sorting has given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoreFilter:
+    """Which chores are asked for; None and False leave out a condition."""
+
+    state: ChoreState | None = None
+    name: str | None = None
+    """Group."""
+    reason: Reason | None = None
+    host: str | None = None
+    cluster: int | None = None
+    """Number of a cluster of failures."""
+    is_retried: bool = False
+    """Only those with more than one attempt."""
+    text: str | None = None
+    """Part of an id, upper or lower case."""
+
+    def where(self) -> tuple[list[str], list[Any]]:
+        """Return the conditions and their values."""
+        conditions: list[str] = []
+        values: list[Any] = []
+        for column in ("state", "name", "reason", "host", "cluster"):
+            value = getattr(self, column)
+            if value is not None:
+                conditions.append(f"{column} = ?")
+                values.append(value.value if isinstance(value, StrEnum) else value)
+        if self.is_retried:
+            conditions.append("attempt > 1")
+        if self.text:
+            conditions.append("id LIKE ? ESCAPE '\\'")
+            escaped = self.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+            values.append(f"%{escaped}%")
+        return conditions, values
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether its count is kept with the index."""
+        asked = (self.reason, self.host, self.cluster, self.text or None)
+        return not self.is_retried and all(value is None for value in asked)
+
+
+class Page(NamedTuple):
+    """Some chores."""
+
+    rows: list[sqlite3.Row]
+    next: str | None
+    """Cursor of the page behind; None at the end."""
+
+
+def count_chores(database: sqlite3.Connection, wanted: ChoreFilter) -> int:
+    """Return how many chores a filter leaves."""
+    conditions, values = wanted.where()
+    column, table = ("sum(count)", "counts") if wanted.is_counted else ("count(*)", "chores")
+    found = database.execute(f"SELECT {column} FROM {table} {_clause(conditions)}", values)
+    return int(found.fetchone()[0] or 0)
+
+
+def read_page(
+    database: sqlite3.Connection,
+    wanted: ChoreFilter,
+    *,
+    sort: Sort,
+    is_descending: bool,
+    cursor: str | None,
+    limit: int,
+    total: int,
+) -> Page:
+    """Return one page of the chores that a filter leaves.
+
+    Parameters
+    ----------
+    database
+        The index.
+    wanted
+        The filter.
+    sort, is_descending
+        Their order; equal ones stand in the order of admission.
+    cursor
+        `Page.next` of the page before; None: from the beginning.
+    limit
+        Chores, from 1.
+    total
+        As `count_chores` returned it.
+
+    Raises
+    ------
+    CursorError
+        If the cursor is none of this sorting.
+    """
+    conditions, values = wanted.where()
+    key = _KEYS[sort]
+    if cursor is not None:
+        after = _decode_cursor(cursor, sort, is_descending)
+        conditions.append(f"({key}, number) {'<' if is_descending else '>'} (?, ?)")
+        values += after
+    select = _select(sort, is_descending, conditions, total)
+    rows = database.execute(f"{select} LIMIT ?", [*values, limit + 1]).fetchall()
+    if len(rows) <= limit:
+        return Page(rows, None)
+    last = rows[limit - 1]
+    text = json.dumps([sort.value, is_descending, last["sort_key"], last["number"]])
+    return Page(rows[:limit], base64.urlsafe_b64encode(text.encode()).decode())
+
+
+def read_all(
+    database: sqlite3.Connection, wanted: ChoreFilter, *, sort: Sort, is_descending: bool
+) -> Iterator[sqlite3.Row]:
+    """Yield all chores that a filter leaves, sorted as by `read_page`; O(1) memory."""
+    conditions, values = wanted.where()
+    total = count_chores(database, wanted)
+    yield from database.execute(_select(sort, is_descending, conditions, total), values)
+
+
+def find_chore(database: sqlite3.Connection, chore_id: str) -> sqlite3.Row | None:
+    """Return a chore and where its header stands, or None where there is none of that id."""
+    select = f"SELECT {COLUMNS}, number, jobid, part, offset, length FROM chores WHERE id = ?"
+    row: sqlite3.Row | None = database.execute(select, (chore_id,)).fetchone()
+    return row
+
+
+def read_attempts(database: sqlite3.Connection, number: int) -> list[sqlite3.Row]:
+    """Return the attempts of a chore, the first first; of very many the newest."""
+    select = (
+        f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE chore = :number "
+        f"UNION ALL SELECT {ATTEMPT_COLUMNS} FROM chores "
+        "WHERE number = :number AND (submitted_at > 0 OR started_at > 0) "
+        "ORDER BY attempt DESC LIMIT :limit"
+    )
+    found = database.execute(select, {"number": number, "limit": MAX_ATTEMPTS}).fetchall()
+    return found[::-1]
+
+
+def read_groups(database: sqlite3.Connection) -> tuple[dict[str, dict[str, int]], int]:
+    """Return the counts by state of the groups with most chores, and how many groups there are."""
+    total = database.execute("SELECT count(DISTINCT name) FROM counts").fetchone()[0]
+    groups: dict[str, dict[str, int]] = {}
+    select = (
+        "SELECT name, state, count FROM counts JOIN (SELECT name, sum(count) AS size FROM counts "
+        "GROUP BY name ORDER BY size DESC, name LIMIT ?) USING (name) "
+        "WHERE count > 0 ORDER BY size DESC, name, state"
+    )
+    for name, state, count in database.execute(select, (MAX_GROUPS,)):
+        groups.setdefault(name, {})[state] = count
+    return groups, total
+
+
+def read_clusters(database: sqlite3.Connection) -> list[tuple[sqlite3.Row, sqlite3.Row]]:
+    """Return the clusters with most failures and a chore of each."""
+    clusters = database.execute(
+        "SELECT * FROM clusters WHERE failed > 0 ORDER BY failed + skipped DESC, id LIMIT ?",
+        (MAX_CLUSTERS,),
+    ).fetchall()
+    # The first that failed like this may have been retried since.
+    sample = (
+        f"SELECT {COLUMNS} FROM chores WHERE cluster = ? AND state = 'failed' "
+        "ORDER BY number LIMIT 1"
+    )
+    return [(row, database.execute(sample, (row["id"],)).fetchone()) for row in clusters]
+
+
+def _select(sort: Sort, is_descending: bool, conditions: list[str], total: int) -> str:
+    key, direction = _KEYS[sort], "DESC" if is_descending else "ASC"
+    order = f"{key} {direction}" if sort is Sort.ORDER else f"{key} {direction}, number {direction}"
+    hint = f"INDEXED BY {_WALKS[sort]}" if sort in _WALKS and total > MANY else ""
+    return (
+        f"SELECT {COLUMNS}, number, {key} AS sort_key FROM chores {hint} "
+        f"{_clause(conditions)} ORDER BY {order}"
+    )
+
+
+def _clause(conditions: list[str]) -> str:
+    return f"WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _decode_cursor(cursor: str, sort: Sort, is_descending: bool) -> list[float | int]:
+    try:
+        given_sort, given_direction, key, number = json.loads(
+            base64.b64decode(cursor, altchars=b"-_", validate=True)
+        )
+        if (given_sort, given_direction) != (sort.value, is_descending):
+            raise ValueError("it is of another sorting")
+        if type(number) is not int or type(key) not in (int, float) or not isfinite(key):
+            raise TypeError("it holds no key")
+        if abs(number) >= 2**63 or abs(key) >= 2**63:
+            raise ValueError("its key is none")
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise CursorError(f"The cursor is none of this table ({error}).") from error
+    return [key, number]

@@ -1,0 +1,214 @@
+"""The chores of a run: pages and tables to keep, one of them, its group's counts, failures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.responses import StreamingResponse
+
+from matensemble.dashboard.catalog import Catalog
+from matensemble.dashboard.index_feed import Freshness, Indexes
+from matensemble.dashboard.index_header import read_header
+from matensemble.dashboard.index_query import (
+    MAX_CURSOR,
+    MAX_LIMIT,
+    ChoreFilter,
+    CursorError,
+    Sort,
+    count_chores,
+    find_chore,
+    read_all,
+    read_attempts,
+    read_clusters,
+    read_groups,
+    read_page,
+)
+from matensemble.dashboard.schemas import (
+    AttemptResponse,
+    ChorePageResponse,
+    ChoreResponse,
+    ChoreRow,
+    FailureClusterResponse,
+    FailuresResponse,
+    FreshnessResponse,
+    GroupResponse,
+    GroupsResponse,
+)
+from matensemble.errors import RunDirectoryError
+from matensemble.model import ChoreState, Reason
+
+MAX_TEXT = 255
+_ROWS_A_PIECE = 500
+_COMMANDS_OF_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
+
+Text = Annotated[str | None, Query(max_length=MAX_TEXT)]
+
+
+class Format(StrEnum):
+    """Form of an answer."""
+
+    JSON = "json"
+    CSV = "csv"
+    """All chores of the filter in one table; `cursor` and `limit` do not count."""
+
+
+def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
+    """Return the routes about the chores of a run."""
+    router = APIRouter(prefix="/runs/{run_id}")
+
+    @router.get(
+        "/chores",
+        operation_id="listChores",
+        summary="Chores by filter, in pages or as one table",
+        response_model=ChorePageResponse,
+        responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    )
+    def list_chores(
+        run_id: str,
+        state: ChoreState | None = None,
+        group: Text = None,
+        reason: Reason | None = None,
+        host: Text = None,
+        cluster: Annotated[int | None, Query(ge=1, lt=2**31)] = None,
+        retried: bool = False,
+        text: Text = None,
+        sort: Sort = Sort.ORDER,
+        descending: bool = False,
+        cursor: Annotated[str | None, Query(max_length=MAX_CURSOR)] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
+        format: Format = Format.JSON,
+    ) -> Any:
+        wanted = ChoreFilter(
+            state=state,
+            name=group,
+            reason=reason,
+            host=host,
+            cluster=cluster,
+            is_retried=retried,
+            text=text,
+        )
+        if format is Format.CSV:
+            return _table(indexes, run_id, wanted, sort, is_descending=descending)
+        with indexes.open(run_id) as (database, freshness):
+            total = count_chores(database, wanted)
+            try:
+                page = read_page(
+                    database,
+                    wanted,
+                    sort=sort,
+                    is_descending=descending,
+                    cursor=cursor,
+                    limit=limit,
+                    total=total,
+                )
+            except CursorError as error:
+                problem = {"loc": ("query", "cursor"), "msg": str(error)}
+                raise RequestValidationError([problem]) from error
+        return ChorePageResponse(
+            chores=[ChoreRow(**dict(row)) for row in page.rows],
+            total=total,
+            next=page.next,
+            freshness=_fresh(freshness),
+        )
+
+    @router.get("/chores/{chore_id}", operation_id="readChore", summary="One chore, its attempts")
+    def read_chore(run_id: str, chore_id: str) -> ChoreResponse:
+        with indexes.open(run_id) as (database, freshness):
+            row = find_chore(database, chore_id)
+            if row is None:
+                raise RunDirectoryError(run_id, "has no chore of that id")
+            attempts = read_attempts(database, row["number"])
+        place = (row["part"], row["offset"], row["length"])
+        header = read_header(catalog.find(run_id), row["id"], *place)
+        return ChoreResponse(
+            chore=ChoreRow(**dict(row)),
+            attempts=[AttemptResponse(**dict(attempt)) for attempt in attempts],
+            **header._asdict(),
+            freshness=_fresh(freshness),
+        )
+
+    @router.get("/groups", operation_id="listGroups", summary="Counts by group and state")
+    def list_groups(run_id: str) -> GroupsResponse:
+        with indexes.open(run_id) as (database, freshness):
+            groups, total = read_groups(database)
+        return GroupsResponse(
+            groups=[
+                GroupResponse(
+                    name=name,
+                    total=sum(states.values()),
+                    states={ChoreState(state): count for state, count in states.items()},
+                )
+                for name, states in groups.items()
+            ],
+            total=total,
+            freshness=_fresh(freshness),
+        )
+
+    @router.get("/failures", operation_id="listFailures", summary="Failures by their cause")
+    def list_failures(run_id: str) -> FailuresResponse:
+        with indexes.open(run_id) as (database, freshness):
+            clusters = read_clusters(database)
+        return FailuresResponse(
+            clusters=[
+                FailureClusterResponse(**dict(cluster) | {"sample": ChoreRow(**dict(sample))})
+                for cluster, sample in clusters
+            ],
+            freshness=_fresh(freshness),
+        )
+
+    return router
+
+
+def _fresh(freshness: Freshness) -> FreshnessResponse:
+    return FreshnessResponse(**freshness._asdict())
+
+
+def _table(
+    indexes: Indexes, run_id: str, wanted: ChoreFilter, sort: Sort, *, is_descending: bool
+) -> Response:
+    with ExitStack() as stack:
+        # Opened here, so that what is wrong is told before the answer has begun.
+        database, _ = stack.enter_context(indexes.open(run_id))
+        pieces = _pieces(stack.pop_all(), database, wanted, sort, is_descending)
+    return StreamingResponse(
+        pieces,
+        media_type="text/csv; charset=utf-8",
+        headers={"content-disposition": 'attachment; filename="chores.csv"'},
+    )
+
+
+def _pieces(
+    opened: ExitStack,
+    database: sqlite3.Connection,
+    wanted: ChoreFilter,
+    sort: Sort,
+    is_descending: bool,
+) -> Iterator[str]:
+    columns = list(ChoreRow.model_fields)
+    with opened:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        rows = read_all(database, wanted, sort=sort, is_descending=is_descending)
+        for number, row in enumerate(rows, 1):
+            writer.writerow([_cell(row[column]) for column in columns])
+            if number % _ROWS_A_PIECE == 0:
+                yield text.getvalue()
+                text.seek(0)
+                text.truncate()
+        yield text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as a cell that no spreadsheet takes for a formula."""
+    if isinstance(value, str) and value.startswith(_COMMANDS_OF_SPREADSHEETS):
+        return f"'{value}"
+    return value
