@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from matensemble.dashboard import artifacts
 from matensemble.dashboard.artifact import MAX_RANGE_BYTES, Artifact, open_directory, open_file
 from matensemble.dashboard.artifacts import MAX_OUTPUTS, MAX_RECORD_BYTES, ChoreFiles
 from matensemble.errors import FormatError, RunDirectoryError
@@ -377,6 +378,46 @@ def test_attempts_that_change_in_a_loop_are_never_mixed_up(run_dir, chore_dir):
         thread.join()
     assert num_seen > 300
     assert newest > 1
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+@pytest.mark.parametrize("wanted", [None, 1, 2])
+def test_attempt_that_begins_while_a_file_is_opened(
+    run_dir, chore_dir, monkeypatch, wanted, is_before
+):
+    """At the worst moment: between the look at the attempt and the file, or right after both."""
+    has_begun = False
+
+    def begin() -> None:
+        nonlocal has_begun
+        has_begun = True
+        kept = chore_dir / "attempts" / "1"
+        kept.mkdir(parents=True)
+        for name in ("metadata.json", "stdout", "chore.pickle"):
+            (chore_dir / name).rename(kept / name)
+        describe(chore_dir, attempt=2)
+        (chore_dir / "stdout").write_bytes(b"second")
+
+    def open_at_a_bad_moment(directory: int, parts: tuple[str, ...]) -> int:
+        if parts != ("stdout",) or has_begun:
+            return open_file(directory, parts)
+        if is_before:
+            begin()
+        try:
+            return open_file(directory, parts)
+        finally:
+            if not is_before:
+                begin()
+
+    monkeypatch.setattr(artifacts, "open_file", open_at_a_bad_moment)
+    text = {1: b"one\ntwo\n", 2: b"second"}
+    if wanted == 2:  # it had not begun when it was asked for
+        with pytest.raises(RunDirectoryError, match="no stdout of attempt 2"):
+            read(run_dir, attempt=2)
+        return
+    with ChoreFiles(run_dir, CHORE, wanted) as files, files.open("stdout") as artifact:
+        assert artifact.read(0, 100) == text[artifact.attempt]
+        assert artifact.attempt == (wanted or 2)
 
 
 def test_file_that_grows_or_is_cut_yields_what_is_there(run_dir, chore_dir):

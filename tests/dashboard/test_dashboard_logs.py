@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pickle
@@ -21,6 +22,7 @@ from matensemble.dashboard.log_text import (
     find_text,
     read_text,
 )
+from matensemble.dashboard.routes.logs import Download
 
 RUN = "matensemble_workflow-20260101_120000"
 CHORE = "chore-relax-0001"
@@ -384,6 +386,23 @@ def test_download(get, chore_dir):
     get("download", expect=422, file="chore.pickle")
     get("download", expect=422, file="stdout", length=MAX_RANGE_BYTES + 1)
     get("download", expect=404, file="stderr")
+
+
+def test_download_of_a_file_that_is_cut_meanwhile_has_no_proper_end(tmp_path):
+    path = tmp_path / "log"
+    size = 2 * MAX_RANGE_BYTES
+    path.write_bytes(b"x" * size)
+    log = open_log(path)
+    response = Download(log.stream(0, size), headers={"content-length": str(size)})
+    sent: list[dict] = []
+
+    async def send(message):
+        sent.append(message)
+        os.truncate(path, MAX_RANGE_BYTES + 5)
+
+    asyncio.run(response.stream_response(send))
+    assert sum(len(message.get("body", b"")) for message in sent) == MAX_RANGE_BYTES + 5
+    assert all(message["more_body"] for message in sent[1:])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Response
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from starlette.responses import StreamingResponse
+from starlette.types import Send
 
 from matensemble.dashboard.artifact import MAX_RANGE_BYTES, Artifact
 from matensemble.dashboard.artifacts import ChoreFiles, Listed
@@ -263,7 +264,7 @@ def _add_download(router: APIRouter, files_of: FilesOf) -> None:
         "/download",
         operation_id="downloadArtifact",
         summary="A file of a chore, or a part of it, to keep",
-        response_class=StreamingResponse,
+        response_class=Download,
         responses=_BYTES,
     )
     def download(
@@ -292,10 +293,33 @@ def _add_download(router: APIRouter, files_of: FilesOf) -> None:
         return _send(artifact, f"{chore_id}-{artifact.name}", offset, length)
 
 
+class Download(StreamingResponse):
+    """Bytes of a file; where it is cut meanwhile, the connection ends with some of them missing.
+
+    So the receiver knows. A proper end after too few bytes would be a mistake of the server.
+    """
+
+    async def stream_response(self, send: Send) -> None:
+        """Send what there is, and the end only after all that was announced."""
+        missing = int(self.headers["content-length"])
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        async for piece in self.body_iterator:
+            missing -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if missing == 0:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 def _send(artifact: Artifact, name: str, offset: int, length: int | None) -> Response:
     state = artifact.look()
     end = state.size if length is None else min(offset + length, state.size)
-    return StreamingResponse(
+    return Download(
         artifact.stream(offset, end),
         media_type=_OCTETS,
         headers={
