@@ -9,6 +9,7 @@ from matensemble.model import OutputReference
 from matensemble.pipeline import Pipeline
 from matensemble.records import RecordKind, read_records
 from matensemble.results import Results
+from matensemble.reuse import why_not_reused
 from matensemble.runtime.resumption import take_over_journal
 from matensemble.workdir import RESULT, RunDir
 
@@ -115,6 +116,26 @@ def test_a_result_that_is_taken_over_starts_what_watches_it_once(tmp_path):
     assert len(added) == 6  # three strategy chores, three that they asked for
     assert resume(second)["chore-total-0004"] == -14
     assert kinds(second, RecordKind.CHORE_ADDED) == added
+
+
+def test_a_file_that_a_chore_itself_writes_to_makes_only_its_result_unsure(tmp_path):
+    data = tmp_path / "data"
+    data.write_text("before")
+
+    def once():
+        pipe = Pipeline(tmp_path / "runs", resume="latest", cache_dir=tmp_path / "cache")
+        pipe.exec(["sh", "-c", 'printf before > "$0"', str(data)], name="write")
+        pipe.exec(["sh", "-c", "echo said"], name="say")
+        pipe.submit(executor="local", cores=2)
+        pipe.results()
+        return RunDir(pipe.run_dir)
+
+    first = once()
+    log = first.log_path.read_text()
+    assert f"chore-write-0001 is not put into the cache, nor is what else depends on {data}" in log
+    second = once()
+    assert kinds(second, RecordKind.REUSED) == ["chore-say-0002"]
+    assert f"{data} changed" in (why_not_reused(second, "chore-write-0001") or "")
 
 
 def test_what_a_killed_driver_had_not_committed_of_a_strategy_is_forgotten(tmp_path):

@@ -1,14 +1,17 @@
 """Bringing reused results into a run, and completed ones into a cache."""
 
+import json
 import os
 import pickle
 import shutil
 import stat
+from itertools import count
 
 import cloudpickle
 import pytest
 
 from matensemble import wire
+from matensemble.file_watch import FileWatch
 from matensemble.model import ChoreType
 from matensemble.pipeline import Pipeline
 from matensemble.records import RecordKind, encode_journal_record, journal_stamp
@@ -63,6 +66,10 @@ def run(run_dir, cache=None, attempt=1):
     if cache is not None:
         cache.close()
     return ran
+
+
+def open_cache(run_dir):
+    return ResultCache.open(run_dir, FileWatch.open(run_dir))
 
 
 def compute(run_dir, chore, attempt):
@@ -220,7 +227,7 @@ def test_what_the_journal_knows_is_left_alone(tmp_path):
 def test_nothing_is_done_where_nobody_asked(tmp_path):
     plain = save(tmp_path)
     assert list(take_over(plain)) == []
-    assert ResultCache.open(plain) is None
+    assert open_cache(plain) is None
 
 
 # --- a cache ----------------------------------------------------------------------------------
@@ -229,11 +236,11 @@ def test_nothing_is_done_where_nobody_asked(tmp_path):
 def test_a_cache_is_filled_and_used_by_other_runs(tmp_path):
     cache_dir = tmp_path / "cache"
     first = save(tmp_path / "a", cache_dir=cache_dir)
-    assert run(first, ResultCache.open(first), attempt=2) == ALL
+    assert run(first, open_cache(first), attempt=2) == ALL
     assert stat.S_IMODE(cache_dir.stat().st_mode) == 0o700
     shutil.rmtree(first.root)
     second = save(tmp_path / "b", lambda pipe, f: (f(7), f(f(1))), cache_dir=cache_dir)
-    cache = ResultCache.open(second)
+    cache = open_cache(second)
     taken = list(take_over(second, cache))
     assert [(t.chore_id, t.attempt) for t in taken] == [
         ("chore-double-0002", 2),
@@ -243,14 +250,14 @@ def test_a_cache_is_filled_and_used_by_other_runs(tmp_path):
     assert Results.read(second)["chore-double-0003"] == 4
     assert why_not_reused(second, "chore-double-0001") == "its result was not in the cache"
     third = save(tmp_path / "c", cache_dir=cache_dir)
-    assert run(third, ResultCache.open(third)) == []
+    assert run(third, open_cache(third)) == []
     assert Results.read(third)["chore-say-0003"]["log"].read_text() == "log"
     assert not list(cache_dir.rglob("*.tmp"))
 
 
 def test_an_entry_stays_as_it_is(tmp_path):
     first, second = (save(tmp_path / n, cache_dir=tmp_path / "cache") for n in "ab")
-    caches = [ResultCache.open(r) for r in (first, second)]
+    caches = [open_cache(r) for r in (first, second)]
     for run_dir, cache in zip((first, second), caches, strict=True):
         for chore in Workflow.read(run_dir).chores():
             compute(run_dir, chore, 1)
@@ -263,10 +270,10 @@ def test_an_entry_stays_as_it_is(tmp_path):
 
 def test_what_a_chore_changes_in_its_own_files_does_not_reach_the_cache(tmp_path):
     first = save(tmp_path / "a", cache_dir=tmp_path / "cache")
-    run(first, ResultCache.open(first))
+    run(first, open_cache(first))
     first.chore_file("chore-say-0003", "sub/log.txt").write_text("changed")
     second = save(tmp_path / "b", cache_dir=tmp_path / "cache")
-    run(second, ResultCache.open(second))
+    run(second, open_cache(second))
     assert Results.read(second)["chore-say-0003"]["log"].read_text() == "log"
 
 
@@ -276,7 +283,7 @@ def test_a_gather_is_nobody_elses(tmp_path):
         pipe.chore(name="total")(sum)(pipe.gather("double"))
 
     first = save(tmp_path / "a", author, cache_dir=tmp_path / "cache")
-    cache = ResultCache.open(first)
+    cache = open_cache(first)
     chores = {chore.id: chore for chore in Workflow.read(first).chores()}
     compute(first, chores["chore-double-0001"], 1)
     cache.store(chores["chore-total-0002"], 1, 0)
@@ -288,7 +295,7 @@ def test_a_gather_is_nobody_elses(tmp_path):
 def test_a_damaged_entry_is_not_used(tmp_path, damage):
     cache_dir = tmp_path / "cache"
     first = save(tmp_path / "a", cache_dir=cache_dir)
-    run(first, ResultCache.open(first))
+    run(first, open_cache(first))
     entries = list(cache_dir.rglob("entry.json"))
     for entry in entries:
         if damage == "entry":
@@ -299,7 +306,7 @@ def test_a_damaged_entry_is_not_used(tmp_path, damage):
             path.unlink()
     second = save(tmp_path / "b", cache_dir=cache_dir)
     expected = {"result": ALL[:2], "outputs": ALL[2:]}.get(damage, ALL)
-    assert set(run(second, ResultCache.open(second))) >= set(expected)
+    assert set(run(second, open_cache(second))) >= set(expected)
 
 
 def test_a_cache_that_others_can_write_to_is_not_used(tmp_path, caplog):
@@ -307,20 +314,20 @@ def test_a_cache_that_others_can_write_to_is_not_used(tmp_path, caplog):
     cache_dir.mkdir()
     cache_dir.chmod(0o777)
     run_dir = save(tmp_path / "a", cache_dir=cache_dir)
-    assert ResultCache.open(run_dir) is None
+    assert open_cache(run_dir) is None
     assert "others can write to it" in caplog.text
 
 
 def test_a_cache_that_cannot_be_made_is_no_failure(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     run_dir = save(tmp_path / "a", cache_dir=tmp_path / "file" / "cache")
-    assert ResultCache.open(run_dir) is None
+    assert open_cache(run_dir) is None
     assert "no cache in" in caplog.text
 
 
 def test_what_cannot_be_stored_is_logged_only(tmp_path, caplog):
     run_dir = save(tmp_path / "a", cache_dir=tmp_path / "cache")
-    cache = ResultCache.open(run_dir)
+    cache = open_cache(run_dir)
     for chore in Workflow.read(run_dir).chores():
         cache.store(chore, 1, 0)  # nothing was computed
     cache.close()
@@ -328,12 +335,101 @@ def test_what_cannot_be_stored_is_logged_only(tmp_path, caplog):
     assert not list((tmp_path / "cache").rglob("*.tmp"))
 
 
+TIMES = count(1)
+
+
+def rewrite(path, text):
+    """Write to a file so that it shows, however coarse the clock of the file system is."""
+    path.write_text(text)
+    os.utime(path, ns=(0, next(TIMES)))
+
+
+def save_reader(folder, path):
+    """Save a program that reads a file by its absolute path, what follows it, and another one."""
+
+    def author(pipe, function):
+        sim = pipe.exec(["cat", path], name="sim")
+        pipe.exec(["true"], name="next", after=[sim])
+        function(1)
+
+    return save(folder, author, cache_dir=folder.parent / "cache", resume="latest")
+
+
+READER = ["chore-sim-0001", "chore-next-0002", "chore-double-0003"]
+
+
+def stored(folder):
+    return {json.loads(e.read_text())["id"] for e in (folder / "cache").rglob("entry.json")}
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.txt"
+    path.write_text("one")
+    return path
+
+
+def test_what_stays_the_same_is_put_into_the_cache(tmp_path, data):
+    run_dir = save_reader(tmp_path / "a", data)
+    run(run_dir, open_cache(run_dir))
+    assert stored(tmp_path) == set(READER)
+
+
+@pytest.mark.parametrize("contents", [["two"], ["two", "one"], [None]])
+def test_a_file_that_changes_before_a_chore_ends_keeps_its_result_out(
+    tmp_path, data, caplog, contents
+):
+    run_dir = save_reader(tmp_path / "a", data)
+    cache = open_cache(run_dir)
+    for content in contents:
+        data.unlink() if content is None else rewrite(data, content)
+    run(run_dir, cache)
+    assert stored(tmp_path) == {"chore-double-0003"}
+    assert caplog.text.count("is not put into the cache") == 1
+    assert f"depends on {data}" in caplog.text
+
+
+def test_a_file_that_is_another_one_when_the_driver_begins_keeps_results_out(tmp_path, data):
+    run_dir = save_reader(tmp_path / "a", data)
+    rewrite(data, "two")
+    run(run_dir, open_cache(run_dir))
+    assert stored(tmp_path) == {"chore-double-0003"}
+
+
+def test_a_copy_of_a_file_will_do_if_it_was_there_before_anything_ran(tmp_path, data):
+    run_dir = save_reader(tmp_path / "a", data)
+    data.unlink()
+    rewrite(data, "one")  # as on a node with a file system of its own
+    run(run_dir, open_cache(run_dir))
+    assert stored(tmp_path) == set(READER)
+
+
+def test_the_next_driver_of_a_run_takes_no_copy(tmp_path, data):
+    run_dir = save_reader(tmp_path / "a", data)
+    rewrite(data, "one")
+    open_cache(run_dir).close()  # killed: says nothing at its end
+    assert FileWatch.open(run_dir).changed((0, 1), 0.0) is None
+    rewrite(data, "two")
+    rewrite(data, "one")
+    run(run_dir, open_cache(run_dir))
+    assert stored(tmp_path) == {"chore-double-0003"}
+
+
+def test_a_change_that_one_driver_saw_is_known_to_the_next(tmp_path, data):
+    run_dir = save_reader(tmp_path / "a", data)
+    watch = FileWatch.open(run_dir)
+    rewrite(data, "two")
+    watch.close(reused.LOGGER)
+    rewrite(data, "one")
+    assert FileWatch.open(run_dir).changed(range(2), 0.0) == str(data)
+
+
 def test_an_earlier_run_comes_before_the_cache(tmp_path):
     options = {"cache_dir": tmp_path / "cache", "resume": "latest"}
     first = save(tmp_path / "a", **options)
-    run(first, ResultCache.open(first))
+    run(first, open_cache(first))
     second = save(tmp_path / "a", **options)
     first.chore_file(ALL[0], "result.pickle").unlink()
-    sources = {t.chore_id: t.source for t in take_over(second, ResultCache.open(second))}
+    sources = {t.chore_id: t.source for t in take_over(second, open_cache(second))}
     assert str(tmp_path / "cache") in sources[ALL[0]]
     assert sources[ALL[1]] == str(first.chore_dir(ALL[1]))

@@ -29,6 +29,7 @@ from matensemble.errors import (
     RunDirectoryError,
     RunFailedError,
 )
+from matensemble.file_watch import FileWatch
 from matensemble.protocols import RunFuture, RunOptions
 from matensemble.records import JOURNAL_FORMAT, RecordKind
 from matensemble.replay import Replay
@@ -244,7 +245,9 @@ class FluxManager:
             observers=(caretaker,),
         )
         engine.on_start = beat.stop
-        engine.add_duty(self._leave_where_deposed(lease))
+        look = self._leave_where_deposed(lease)
+        engine.add_duty(look)
+        engine.on_doubt = lambda: look(self._clock.monotonic())
         engine.add_duty(watchdog.check)
         engine.add_duty(serve_requests(desk, engine))
         self._mind_the_end(engine, executor, opened_at)
@@ -275,10 +278,20 @@ class FluxManager:
         return lease
 
     def _open_cache(self, stack: ExitStack) -> ResultCache | None:
-        cache = ResultCache.open(self.run_dir, self._logger)
+        try:
+            watch = FileWatch.open(self.run_dir)
+        except OSError as error:
+            raise _not_writable(self.run_dir, error) from error
+        if watch is not None:  # after the last end of a chore
+            stack.callback(self._close_watch, watch)
+        cache = ResultCache.open(self.run_dir, watch, self._logger)
         if cache is not None:
             stack.push(lambda kind, *_: cache.close(abandon=kind is not None))
         return cache
+
+    def _close_watch(self, watch: FileWatch) -> None:
+        if not self._is_deposed:  # else that is for the successor to say
+            watch.close(self._logger)
 
     def _take_over(self, lease: Lease) -> Legacy:
         """Return what an earlier driver left; nothing where there was none."""

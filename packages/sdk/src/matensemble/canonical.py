@@ -19,7 +19,7 @@ Called by `matensemble.content_key`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from pickle import whichmodule  # type: ignore[attr-defined]
@@ -40,6 +40,7 @@ from typing import Any, TypeVar
 
 import cloudpickle
 
+from matensemble.file_marks import Mark
 from matensemble.imported import Origins, UnknownOriginError
 from matensemble.plain_value import ATOMS, encode_code, names_of, token
 from matensemble.reduction import (
@@ -87,14 +88,20 @@ class Canon:
     ----------
     by_value
         Names of the modules whose objects travel by value.
+
+    Attributes
+    ----------
+    reached
+        Names of the top-level modules that digests since it was emptied depend on.
     """
 
     def __init__(self, by_value: Sequence[str] = ()) -> None:
         self._by_value = {"__main__", *by_value, *cloudpickle.list_registry_pickle_by_value()}
+        self.reached: set[str] = set()
         self._origins = Origins()
         # By id; the values keep what they are of alive.
-        self._names: dict[int, tuple[Any, bytes]] = {}
-        self._codes: dict[int, tuple[Any, bytes | UnkeyableError]] = {}
+        self._names: dict[int, tuple[Any, bytes, str]] = {}
+        self._codes: dict[int, tuple[Any, bytes | UnkeyableError, frozenset[str]]] = {}
 
     def digest(self, value: Any, upstream: Sequence[bytes] = ()) -> tuple[bytes, bool]:
         """Return the digest of arguments, and whether they hold objects that reduce themselves.
@@ -126,7 +133,11 @@ class Canon:
         """
         known = self._codes.get(id(value))
         if known is None:
-            known = self._codes[id(value)] = (value, self._find_code(value))
+            before, self.reached = self.reached, set()
+            found = self._find_code(value)
+            known = self._codes[id(value)] = (value, found, frozenset(self.reached))
+            self.reached |= before
+        self.reached |= known[2]
         if isinstance(known[1], UnkeyableError):
             raise known[1]
         return known[1]
@@ -173,14 +184,18 @@ class Canon:
         """
         known = self._names.get(id(value))
         if known is None:
-            known = self._names[id(value)] = (value, self._find_name(value))
+            name = self._find_name(value)
+            top = value.__module__.partition(".")[0] if name else ""
+            known = self._names[id(value)] = (value, name, top)
+        if known[2]:
+            self.reached.add(known[2])
         return known[1]
 
     def _find_name(self, value: Any) -> bytes:
         if not is_global(value) or self.travels_by_value(value.__module__):
             return b""
         module, qualname = value.__module__.encode(), value.__qualname__.encode()
-        origin = self._origins.origin(value.__module__)
+        origin = self._origin(value.__module__)
         return token(b"name", token(b"m", module) + token(b"q", qualname) + origin)
 
     def travels_by_value(self, module: str) -> bool:
@@ -193,7 +208,15 @@ class Canon:
 
     def module(self, name: str) -> bytes:
         """Return what stands for a module that workers import; raises UnknownOriginError."""
-        return token(b"module", token(b"m", name.encode()) + self._origins.origin(name))
+        return token(b"module", token(b"m", name.encode()) + self._origin(name))
+
+    def marks(self, tops: Iterable[str]) -> Iterator[Mark]:
+        """Yield what tells later whether modules that were reached have changed."""
+        return self._origins.marks(tops)
+
+    def _origin(self, module: str) -> bytes:
+        self.reached.add(module.partition(".")[0])
+        return self._origins.origin(module)
 
 
 def is_global(value: Any) -> bool:

@@ -1,8 +1,10 @@
 """Content keys of recorded chores: equal ones mean that a result can stand for another one.
 
 Owns what a key is made of, and `workflow.keys`, where keys stand with the digests of their parts,
-so that a difference can be named. Computed when a pipeline is saved, and only where it asks for
-reuse. What makes two values or functions the same is the business of `matensemble.canonical`.
+so that a difference can be named, and with the numbers of the files that they cover (see
+`matensemble.file_marks`), so that a change after the save can be seen. Computed when a pipeline is
+saved, and only where it asks for reuse. What makes two values or functions the same is the business
+of `matensemble.canonical`.
 
 A key covers the code, the arguments, what stands upstream (by its keys); the command of an
 executable, the content of the program and of files that it names by absolute path, its inputs and
@@ -17,10 +19,10 @@ import io
 import json
 import pickle
 import shutil
-import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from hashlib import file_digest, sha256
+from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +33,7 @@ from matensemble import references
 from matensemble.canonical import Canon, Slot
 from matensemble.chore import Chore, ChoreRegistry
 from matensemble.errors import FormatError
+from matensemble.file_marks import Mark, mark
 from matensemble.policy import OnFailure
 from matensemble.reduction import UnkeyableError
 from matensemble.references import Gather
@@ -41,12 +44,14 @@ if TYPE_CHECKING:
     from matensemble.references import Dependency
 
 KEYS_FORMAT = 1
+KEY_VERSION = 2
+"""Of what keys are made of: those of different versions never meet."""
 PYTHON = "{}.{} with cloudpickle {}.{}".format(
     *sys.version_info[:2], *cloudpickle.__version__.split(".")[:2]
 )
 """What decides whether bytecode and pickles of one environment mean the same in another."""
-MAX_HASHED_BYTES = 256 << 20
-"""Of a program or a file that a command names; larger ones count by size and time of change."""
+MAX_COVERED = 10_000
+"""Files behind one key; so that long chains in which each names its own stay small."""
 PART_CHARACTERS = 16
 """Of the digest of a part, which only tells people what differs."""
 
@@ -69,6 +74,9 @@ class ChoreKey(NamedTuple):
     is_conditional: bool = False
     """Whether its result also depends on which chores before it completed: it, or one before it,
     gathers a group or goes on after a failure. Then the key alone does not say enough."""
+    files: tuple[int, ...] = ()
+    """Numbers of the marks in `workflow.files` of what the key covers of programs, named files and
+    modules, including those of what stands upstream."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what differs from the defaults."""
@@ -102,6 +110,7 @@ def read_keys(run: RunDir) -> Iterator[ChoreKey]:
                 line.get("parts", {}),
                 line.get("because", ""),
                 line.get("is_conditional", False),
+                tuple(line.get("files", ())),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(
@@ -139,6 +148,8 @@ class _Common(NamedTuple):
 
     digest: bytes
     parts: dict[str, str | int]
+    modules: frozenset[str]
+    """Top-level modules that its code reaches."""
     command: tuple[str, ...] | None
     is_tolerant: bool
     """Whether chores after one of these run also where it failed."""
@@ -168,7 +179,12 @@ class KeyMaker:
         self._keys: dict[str, ChoreKey] = {}
         self._indices: dict[str, int] = {}
         self._counts: dict[bytes, int] = {}
-        self._files: dict[str, str | None] = {}
+        self._files: dict[str, tuple[str | None, int | None]] = {}
+        self._numbers: dict[Mark, int] = {}
+        self._sets: dict[tuple[frozenset[str], frozenset[int]], tuple[int, ...]] = {}
+        self._merged: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._named: set[int] = set()
+        """Numbers of the files that the command of the chore at hand names."""
         self._tolerant: set[str] = set()
         groups = {name for names in draft.gathers.values() for name in names}
         self._members = draft.members(groups) if groups else {}
@@ -188,6 +204,10 @@ class KeyMaker:
             self._indices[key.id] = index
             yield key
 
+    def marks(self) -> Sequence[Mark]:
+        """Return what `ChoreKey.files` of all keys that were yielded count by."""
+        return list(self._numbers)
+
     def upstream(self, chore_id: str) -> Sequence[str]:
         """Return the chores that must complete before one whose key was yielded."""
         return self._draft.upstream(self._indices[chore_id])
@@ -198,7 +218,8 @@ class KeyMaker:
         try:
             common = self._common(draft.templates[index])
             slots, after = self._upstream(index)
-            digests, parts = self._content(index, common, slots)
+            digests, parts, files = self._content(index, common, slots)
+            files = self._with_upstream(index, files)
         except UnkeyableError as error:
             return ChoreKey(chore_id, group, None, because=str(error))
         parts = {**common.parts, **parts}
@@ -213,9 +234,8 @@ class KeyMaker:
         if number:
             parts["number"] = number
         key = sha256(content + b"%d" % number).hexdigest()
-        return ChoreKey(
-            chore_id, group, key, parts, is_conditional=self._is_conditional(index, common)
-        )
+        is_conditional = self._is_conditional(index, common)
+        return ChoreKey(chore_id, group, key, parts, is_conditional=is_conditional, files=files)
 
     def _is_conditional(self, index: int, common: _Common) -> bool:
         draft = self._draft
@@ -238,6 +258,19 @@ class KeyMaker:
         slots = [self._slot(dep) for dep in draft.deps[index]]
         after = [self._key_of(chore_id) for chore_id in draft.after.get(index, ())]
         return slots, sorted(after)
+
+    def _with_upstream(self, index: int, files: tuple[int, ...]) -> tuple[int, ...]:
+        """Return numbers of files together with those of what stands upstream."""
+        draft = self._draft
+        gathered = (self._members[name] for name in draft.gathers.get(index, ()))
+        before = (self._keys[i].files for i in chain(draft.upstream(index), *gathered))
+        others = {id(found): found for found in before if found is not files}
+        if not others:
+            return files
+        merged = tuple(sorted({*files, *chain(*others.values())}))
+        if len(merged) > MAX_COVERED:
+            raise UnkeyableError(f"it depends on more than {MAX_COVERED} files")
+        return self._merged.setdefault(merged, merged)
 
     def _slot(self, dep: Dependency) -> bytes:
         if not isinstance(dep, Gather):
@@ -267,6 +300,7 @@ class KeyMaker:
     def _find_common(self, template: Template) -> _Common:
         chore = Chore.from_header(json.loads(f'{{"id":"",{template.header}}}'))
         resources, retry = chore.resources, chore.policy.retry
+        self._canon.reached = set()
         parts: dict[str, str | int] = {"python": PYTHON}
         if resources.num_tasks != 1:
             parts["num_tasks"] = resources.num_tasks
@@ -283,10 +317,11 @@ class KeyMaker:
             parts["outputs"] = self._canon.digest(sorted(chore.outputs.items()))[0].hex()
         if chore.callable is not None:
             parts["code"] = self._code(chore.callable).hex()
-        text = json.dumps({"format": KEYS_FORMAT, "kind": chore.kind, **parts}, sort_keys=True)
+        text = json.dumps({"format": KEY_VERSION, "kind": chore.kind, **parts}, sort_keys=True)
         return _Common(
             sha256(text.encode()).digest(),
             {name: _shown(part) for name, part in parts.items()},
+            frozenset(self._canon.reached),
             chore.command,
             chore.policy.on_failure is OnFailure.IGNORE,
             retry is not None and any("num_tasks" in factors for factors in retry.grow.values()),
@@ -300,18 +335,33 @@ class KeyMaker:
 
     def _content(
         self, index: int, common: _Common, slots: Sequence[bytes]
-    ) -> tuple[list[bytes], Parts]:
-        """Return the digests of what a chore does not share with others of its template."""
+    ) -> tuple[list[bytes], Parts, tuple[int, ...]]:
+        """Return the digests of what is a chore's own, their parts, and the files it covers."""
         is_program = common.command is not None
         names = ("command", "inputs", "program") if is_program else ("arguments",)
         data = self._draft.arguments_of(index)
+        self._canon.reached = set()
+        self._named = set()
         try:
             digests, has_reduced = self._digests(data, common, slots)
             if has_reduced and self._digests(data, common, slots)[0] != digests:
                 raise UnkeyableError("an object in them pickles differently each time")
         except UnkeyableError as error:
             raise UnkeyableError(f"its arguments cannot be compared: {error}") from error
-        return digests, dict(zip(names, map(_short, digests), strict=True))
+        parts = dict(zip(names, map(_short, digests), strict=True))
+        return digests, parts, self._covered(common.modules | self._canon.reached)
+
+    def _covered(self, modules: frozenset[str]) -> tuple[int, ...]:
+        """Return the numbers of the files behind a key; one object where they are the same."""
+        wanted = (modules, frozenset(self._named))
+        if wanted not in self._sets:
+            numbers = {self._number(one) for one in self._canon.marks(modules)}
+            found = tuple(sorted(numbers | self._named))
+            self._sets[wanted] = self._merged.setdefault(found, found)
+        return self._sets[wanted]
+
+    def _number(self, found: Mark) -> int:
+        return self._numbers.setdefault(found, len(self._numbers))
 
     def _digests(
         self, data: bytes | None, common: _Common, slots: Sequence[bytes]
@@ -343,21 +393,13 @@ class KeyMaker:
         if not path.startswith("/"):
             return None
         if path not in self._files:
-            self._files[path] = _digest_file(path)
-        return self._files[path]
-
-
-def _digest_file(path: str) -> str | None:
-    try:
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):
-            return None
-        if status.st_size > MAX_HASHED_BYTES:
-            return f"{status.st_size} bytes of {status.st_mtime_ns}"
-        with Path(path).open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError):  # not ours to read, or no path at all
-        return None
+            found = mark(Path(path))
+            is_other = found.stamp and not Path(path).is_file()  # a directory, or a device
+            self._files[path] = (None, None) if is_other else (found.digest, self._number(found))
+        content, number = self._files[path]
+        if number is not None:
+            self._named.add(number)
+        return content
 
 
 class _Thaw(pickle.Unpickler):

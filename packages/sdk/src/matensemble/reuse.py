@@ -26,6 +26,7 @@ from matensemble.errors import (
     ResultMissingError,
     RunDirectoryError,
 )
+from matensemble.file_watch import PastFiles
 from matensemble.model import ChoreState, ChoreType
 from matensemble.records import RecordKind, read_records
 from matensemble.replay import UNTOUCHED, Replay, Standing
@@ -111,6 +112,7 @@ class Source:
         self._standings = replay.standings
         self._extended = {added.chore.name for added in replay.added}
         self._plan = read_plan(run)
+        self._files = PastFiles.read(run)
         self._whole: set[str] | None = None
         groups: dict[str, list[str]] = {}
         for chore_id in sorted(self.keys, key=chore_id_order):
@@ -134,6 +136,8 @@ class Source:
             return "the earlier one was retried with another number of tasks"
         if key.is_conditional and chore.id not in self._whole_chores():
             return "not all chores before the earlier one completed, or others were gathered"
+        if (changed := self._files.changed(self.keys[chore.id].files)) is not None:
+            return f"{changed} changed after the earlier run was saved, perhaps before it ended"
         directory, code = self.run.chore_dir(chore.id), standing.exit_code or 0
         return _check(chore, Found(key.id, key.key, directory, standing.attempt, code))
 

@@ -19,6 +19,7 @@ from matensemble.content_key import KeyMaker, write_keys
 from matensemble.delayed import Policies
 from matensemble.draft import Draft
 from matensemble.errors import EmptyPipelineError, UnknownNameError
+from matensemble.file_marks import write_marks
 from matensemble.model import OutputReference
 from matensemble.place import Place, Tail
 from matensemble.reuse import ReuseWish, plan_reuse
@@ -136,6 +137,7 @@ def save_draft(
             by_stage = sorted(indices, key=lambda index: stages.get(draft.ids[index], 0))
             keys = list(maker.keys(by_stage))
             further[run.keys_path] = write_keys(keys)
+            further[run.files_path] = write_marks(maker.marks())
             further[run.reuse_path] = plan_reuse(wish, run, keys, maker.upstream)
         write_workflow(run, manifest, headers, arguments, callables, further)
     return Workflow(run, manifest)

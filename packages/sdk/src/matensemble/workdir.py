@@ -21,6 +21,8 @@ OWNER = "owner.json"
 DASHBOARD = "dashboard.url"
 CONTROL = "control"
 KEYS = "workflow.keys"
+FILES = "workflow.files"
+WATCHED = "files.json"
 REUSE = "workflow.reuse"
 BATCH_PREFIX = "batch-"
 """What the names of the logs of batch jobs begin with."""
@@ -139,6 +141,16 @@ class RunDir:
     def keys_path(self) -> Path:
         """Content keys of the saved chores, where the pipeline asked for them."""
         return self.root / KEYS
+
+    @property
+    def files_path(self) -> Path:
+        """What the files that content keys cover were, where there are keys."""
+        return self.root / FILES
+
+    @property
+    def watched_path(self) -> Path:
+        """Which of those files changed while the run was alive."""
+        return self.root / WATCHED
 
     @property
     def reuse_path(self) -> Path:

@@ -21,7 +21,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -29,8 +30,9 @@ from typing import NamedTuple, Self
 
 from matensemble import wire, workdir
 from matensemble.chore import Chore
-from matensemble.content_key import read_keys
+from matensemble.content_key import ChoreKey, read_keys
 from matensemble.errors import FormatError, MatEnsembleError
+from matensemble.file_watch import FileWatch
 from matensemble.foreign_json import read_foreign_json
 from matensemble.model import ChoreType
 from matensemble.reuse import Found, read_plan
@@ -121,22 +123,42 @@ class ResultCache:
         Where the cache is; belongs to this user.
     keys
         Chore id → content key, of the chores whose results can be shared.
+    watch
+        Knows whether the files that a key covers are what they were when it was computed.
     logger
         Is told what could not be put into the cache.
     """
 
     def __init__(
-        self, run: RunDir, root: Path, keys: dict[str, str], logger: logging.Logger
+        self,
+        run: RunDir,
+        root: Path,
+        keys: Mapping[str, ChoreKey],
+        watch: FileWatch,
+        logger: logging.Logger,
     ) -> None:
         self._run = run
         self._root = root
         self._keys = keys
+        self._watch = watch
+        self._warned: set[str] = set()
         self._logger = logger
         self._pool = ThreadPoolExecutor(1, "matensemble-cache")
 
     @classmethod
-    def open(cls, run: RunDir, logger: logging.Logger = LOGGER) -> Self | None:
+    def open(
+        cls, run: RunDir, watch: FileWatch | None, logger: logging.Logger = LOGGER
+    ) -> Self | None:
         """Return the cache of a run; None where it has none, or it cannot be trusted (logged).
+
+        Parameters
+        ----------
+        run
+            The run.
+        watch
+            What watches its files; None where there are no keys, and so no cache.
+        logger
+            Is told what could not be put into the cache.
 
         Raises
         ------
@@ -144,7 +166,7 @@ class ResultCache:
             If the run is damaged.
         """
         plan = read_plan(run)
-        if plan is None or plan.cache_dir is None:
+        if plan is None or plan.cache_dir is None or watch is None:
             return None
         try:
             plan.cache_dir.mkdir(DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -160,12 +182,12 @@ class ResultCache:
             )
             return None
         # A result that depends on more than its key says is nobody else's.
-        keys = {k.id: k.key for k in read_keys(run) if k.key is not None and not k.is_conditional}
-        return cls(run, plan.cache_dir, keys, logger)
+        keys = {k.id: k for k in read_keys(run) if k.key is not None and not k.is_conditional}
+        return cls(run, plan.cache_dir, keys, watch, logger)
 
     def find(self, chore_id: str) -> Found | None:
         """Return what the cache holds for a chore, or None."""
-        key = self._keys.get(chore_id)
+        key = self._key(chore_id)
         if key is None:
             return None
         entry = self._entry(key)
@@ -184,6 +206,8 @@ class ResultCache:
     def store(self, chore: Chore, attempt: int, exit_code: int) -> None:
         """Put the result of a completed chore into the cache, soon; failures are logged.
 
+        Where a file that its key covers may have been another one when it ran, it is not put there.
+
         Parameters
         ----------
         chore
@@ -191,13 +215,31 @@ class ResultCache:
         attempt, exit_code
             Of the attempt that made the result.
         """
-        key = self._keys.get(chore.id)
-        if key is not None:
-            self._pool.submit(self._store, chore, key, attempt, exit_code)
+        if chore.id in self._keys:
+            self._pool.submit(self._store_sure, chore, attempt, exit_code, time.monotonic())
 
     def close(self, *, abandon: bool = False) -> None:
         """Wait until everything is stored; with `abandon` only for what is being stored now."""
         self._pool.shutdown(wait=True, cancel_futures=abandon)
+
+    def _key(self, chore_id: str) -> str | None:
+        known = self._keys.get(chore_id)
+        return None if known is None else known.key
+
+    def _store_sure(self, chore: Chore, attempt: int, exit_code: int, ended_at: float) -> None:
+        known = self._keys[chore.id]
+        assert known.key is not None
+        changed = self._watch.changed(known.files, ended_at)
+        if changed is None:
+            self._store(chore, known.key, attempt, exit_code)
+        elif changed not in self._warned:
+            self._warned.add(changed)
+            self._logger.warning(
+                "%s is not put into the cache, nor is what else depends on %s: it changed after "
+                "the run was saved",
+                chore.id,
+                changed,
+            )
 
     def _entry(self, key: str) -> Path:
         return self._root / key[:2] / key
