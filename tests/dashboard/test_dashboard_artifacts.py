@@ -338,7 +338,6 @@ def test_attempts_that_change_in_a_loop_are_never_mixed_up(run_dir, chore_dir):
 
     def retry() -> None:
         attempt = 1
-        (chore_dir / "stdout").write_bytes(b"1")
         while not is_over.is_set():
             kept = chore_dir / "attempts" / str(attempt)
             kept.mkdir(parents=True)
@@ -351,6 +350,7 @@ def test_attempts_that_change_in_a_loop_are_never_mixed_up(run_dir, chore_dir):
             draft.rename(chore_dir / "metadata.json")
             (chore_dir / "stdout").write_bytes(b"%d" % attempt)
 
+    (chore_dir / "stdout").write_bytes(b"1")
     thread = threading.Thread(target=retry)
     thread.start()
     num_seen = newest = 0
