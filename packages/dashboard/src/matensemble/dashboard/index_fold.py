@@ -284,12 +284,11 @@ class Fold:
 
 def _check(record: JournalRecord) -> None:
     """Check numbers that no table could hold; raises TypeError or ValueError."""
-    exit_code = record.fields.get("x")
-    numbers = (record.attempt, 0 if exit_code is None else exit_code)
     if not isfinite(record.wall) or not isfinite(record.monotonic):
         raise ValueError("its time is none")
-    if not all(isinstance(number, int) and abs(number) < MAX_NUMBER for number in numbers):
-        raise ValueError(f"its numbers are none: {numbers}")
+    for number in (record.attempt, record.fields.get("x", 0) or 0):
+        if not isinstance(number, int) or not -MAX_NUMBER < number < MAX_NUMBER:
+            raise ValueError("one of its numbers is none")
 
 
 def _row_of(number: int, name: str, *columns: Any) -> Row:
