@@ -415,8 +415,12 @@ def _normalised(journal: bytes, run: RunDir) -> bytes:
 
 def simulate(seed: int, base: Path) -> Story:
     """Play a seed in an empty folder; raises AssertionError where a promise is broken."""
-    logging.getLogger("matensemble").setLevel(logging.CRITICAL)
+    logger = logging.getLogger("matensemble")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         return Simulation(seed, base).play()
     except FormatError as error:
         raise AssertionError(f"a file of ours cannot be read: {error}") from error
+    finally:
+        logger.setLevel(level)

@@ -263,7 +263,7 @@ def test_a_retry_of_what_was_skipped_is_one_of_its_root(state: SchedulerState) -
 
 def test_retry_of_the_failed_ones_or_by_reason(state: SchedulerState) -> None:
     nothing = ask(state, Verb.RETRY, reason=Reason.OUT_OF_MEMORY)[1]
-    assert nothing.text.splitlines()[1] == "no chore failed with out_of_memory"
+    assert nothing.text.splitlines()[1] == "no chore ended with out_of_memory"
     assert ask(state, Verb.RETRY, reason=Reason.SIGNAL)[0] == [ev.RetryRequested(("b-3",))]
     assert ask(state, Verb.RETRY, failed=True)[1].text.endswith("no chore failed")
 

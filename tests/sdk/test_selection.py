@@ -103,7 +103,7 @@ def test_whatever_is_named_is_changed_or_refused(
 @pytest.mark.parametrize(
     ("verb", "selection", "words"),
     [
-        (Verb.RETRY, {"reason": Reason.IO_ERROR}, "no chore failed with io_error"),
+        (Verb.RETRY, {"reason": Reason.IO_ERROR}, "no chore ended with io_error"),
         (Verb.CANCEL, {}, "it names no chore"),
     ],
 )

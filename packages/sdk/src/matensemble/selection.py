@@ -75,6 +75,10 @@ def plan(request: Request, board: Board) -> Plan:
     return Plan(tuple(taken), {why: tuple(ids) for why, ids in refused.items()}, num_live)
 
 
+_SELECTABLE = (ChoreState.FAILED, ChoreState.CANCELLED)
+"""What can be selected by how it ended; what was skipped runs again with its root."""
+
+
 def _selected(selection: Selection, board: Board) -> Iterator[str]:
     """Yield what a selection names; what it describes only where it applies."""
     yield from selection.chores
@@ -89,8 +93,10 @@ def _selected(selection: Selection, board: Board) -> Iterator[str]:
         if selection.everything:
             is_meant = not standing.state.is_terminal
         else:
-            is_meant = standing.state is ChoreState.FAILED and (
-                selection.reason in (None, standing.reason)
+            is_meant = standing.state in _SELECTABLE and (
+                standing.reason is selection.reason
+                if selection.reason is not None
+                else standing.state is ChoreState.FAILED
             )
         if is_meant:
             yield chore_id
@@ -119,7 +125,7 @@ def describe_refused(request: Request, chosen: Plan) -> list[str]:
     if chosen.chores or lines:
         return lines
     if selection.reason is not None:
-        return [f"no chore failed with {selection.reason.value}"]
+        return [f"no chore ended with {selection.reason.value}"]
     if selection.failed:
         return ["no chore failed"]
     return ["every chore has ended" if selection.everything else "it names no chore"]

@@ -180,6 +180,9 @@ class Engine:
         )
         self.time_left: Callable[[float], float | None] = lambda _: None
         """Seconds that a chore may take which is started at a monotonic time; None: no limit."""
+        self.on_doubt: Callable[[], object] = lambda: None
+        """Called where something happened that a driver sees which was replaced, before it acts on
+        it; raises `Deposed` where it was."""
         self.on_start: Callable[[], object] = lambda: None
         """Called once all chores are known, before the first status of this driver."""
         self._duties: list[Duty] = []
@@ -302,7 +305,7 @@ class Engine:
             end = RunState.FAILED
         elif counts.cancelled:
             end = RunState.CANCELLED
-        self._end(end)
+        self._end(end, self.state.stopped_because)
         return end
 
     def _conclude_early(self) -> None:
@@ -424,6 +427,7 @@ class Engine:
                 f"the {self._executor.name} executor is gone: {event.problem}",
             )
         elif isinstance(event, AttemptLost):
+            self.on_doubt()
             self._handle(*self._what_became_of(event))
             self._has_news = True
             return

@@ -170,7 +170,7 @@ class Recorder:
         )
 
     def _measure_rate(self, num_ended: int, now: float) -> None:
-        if self._rated_ended is None:
+        if self._rated_ended is None or num_ended < self._rated_ended:  # some run again
             self._rated_at, self._rated_ended = now, num_ended
         seconds = now - self._rated_at
         if seconds < PUBLISH_INTERVAL_SECONDS:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def on_cancel(state: SchedulerState, event: ev.CancelRequested) -> None:
     """Cancel some chores, or all and what would still join them."""
     if event.chore_ids is None:
-        state.stop()
+        state.stop("the whole run was cancelled")
     else:
         state.cancel_all(event.chore_ids)
 

@@ -70,6 +70,8 @@ class SchedulerState:
         Chores that wait before another attempt.
     is_signalled
         Whether what runs was told by a signal that the allocation ends.
+    stopped_because
+        Why everything is cancelled, empty where it is not.
     is_disturbed
         Whether a chore lost a result that its dependents had counted on, so that one may wait for
         more than it has counted.
@@ -87,6 +89,7 @@ class SchedulerState:
         self.starter = Starter(self.policy)
         self.num_delayed = 0
         self.is_signalled = False
+        self.stopped_because = ""
         self.is_disturbed = False
         self._has_unchecked_ready = False
         self._event: type = object
@@ -397,9 +400,11 @@ class SchedulerState:
         self._skip_dependents(entry)
         limit = self.policy.max_root_failures
         num_counted = self.num_root_failures - self.num_ignored
-        is_fatal = entry.chore.policy.on_failure is OnFailure.ABORT
-        if is_fatal or (limit is not None and num_counted >= limit):
-            self.stop()
+        if entry.chore.policy.on_failure is OnFailure.ABORT:
+            self.stop(f"the run stopped because {entry.chore.id} failed")
+        elif limit is not None and num_counted >= limit:
+            what = "the first failure" if limit == 1 else f"{limit} failures"
+            self.stop(f"the run stopped at {what}")
 
     def count_failure(self, entry: Entry) -> None:
         """Note a failure that is no consequence of another."""
@@ -428,14 +433,20 @@ class SchedulerState:
     def cancel_now(self, entry: Entry, detail: str = "") -> None:
         """Cancel a chore that has no live attempt."""
         attempts.end_delay(self, entry)
-        entry.reason, entry.detail = Reason.CANCELLED, detail
+        entry.reason, entry.detail = Reason.CANCELLED, detail or self.stopped_because
         self._end(entry, CANCELLED)
         self._skip_dependents(entry)
 
-    def stop(self) -> None:
-        """Cancel all that has not ended, and from now on what is added."""
+    def stop(self, why: str) -> None:
+        """Cancel all that has not ended, and from now on what is added.
+
+        Parameters
+        ----------
+        why
+            Said of every chore that this cancels, and of the run.
+        """
         if self.phase in (Phase.STARTING, Phase.PAUSED, Phase.DRAINING):
-            self.phase = Phase.STOPPING
+            self.phase, self.stopped_because = Phase.STOPPING, why
             self.cancel_all(self.roster.entries)
 
     def cancel_all(self, chore_ids: Iterable[str]) -> None:
