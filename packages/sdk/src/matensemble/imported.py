@@ -4,8 +4,8 @@ Owns the difference between modules that are installed (the version of their dis
 them, with what its RECORD says of the content of its files) and a user's own (the bytecode of all
 their files does, with that of the modules that these import in turn). Where a distribution has no
 hashes (as packages of Linux distributions), the content of the module's files stands for it.
- A user's package counts as a whole: what a worker imports of it, and what its code
-then reaches, cannot be told from outside. Imports nothing that was not imported. Called by
+A user's package counts as a whole: what a worker imports of it, and what its code then reaches,
+cannot be told from outside. Imports nothing that was not imported. Called by
 `matensemble.canonical`.
 """
 
