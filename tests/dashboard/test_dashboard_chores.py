@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import importlib.util
 import io
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from matensemble.dashboard import create_dashboard_app, index_query
 from matensemble.dashboard.index_feed import Indexes, IndexFeed
-from matensemble.dashboard.index_place import index_path
+from matensemble.dashboard.index_place import KEPT_SECONDS, index_path
 from matensemble.dashboard.security import Access
 from matensemble.errors import FormatError
 from matensemble.records import RecordKind, encode_journal_record, journal_stamp
@@ -258,6 +260,17 @@ def test_place_is_private_and_the_same_for_all(run, tmp_path, monkeypatch):
     elsewhere.parent.chmod(0o755)
     assert index_path(run).parent != elsewhere.parent
     assert index_path(make_run(tmp_path / "more", 3)).name != path.name
+
+
+def test_indexes_that_nobody_looks_at_are_removed(run):
+    path = index_path(run)
+    old, young = (path.with_name(f"{name}.sqlite") for name in ("old", "young"))
+    for file in (old, young, path.with_name("old.sqlite-wal")):
+        file.touch()
+    then = time.time() - KEPT_SECONDS - 60
+    os.utime(old, (then, then))
+    index_path(run)
+    assert [found.name for found in path.parent.iterdir()] == ["young.sqlite"]
 
 
 def test_feeds_end_with_those_that_asked(run, tmp_path, monkeypatch):

@@ -113,6 +113,14 @@ def test_finished_run(make_index, finished):
     assert ask(index, "SELECT count(*) FROM chores WHERE seconds < 0")[0][0] == 6  # the skipped
 
 
+def test_looking_again_writes_nothing(make_index, finished):
+    index = make_index(finished)
+    index.catch_up()
+    before = ask(index, "SELECT value FROM meta")
+    assert index.update().is_complete
+    assert ask(index, "SELECT value FROM meta") == before
+
+
 def test_journal_that_grows_by_any_piece(make_index, finished, monkeypatch):
     monkeypatch.setattr(index_module, "BATCH_LINES", 50)
     journal = finished.journal_path.read_bytes()

@@ -24,6 +24,8 @@ from matensemble.workdir import RunDir
 BATCH_LINES = 20_000
 """Lines a transaction: fewer cost more writes, more cost memory and let others wait."""
 
+_NEXT_GENERATION = "UPDATE meta SET value = value + 1 WHERE name = 'generation'"
+
 
 class Mark(NamedTuple):
     """How far one file of the run was read."""
@@ -73,6 +75,7 @@ class RunIndex:
         self._chain: list[Chapter] = []
         self._seen: tuple[int, int] | None = None  # inode and size of the newest journal
         self._total = 0
+        self._has_changed = False  # by this batch
 
     def close(self) -> None:
         """Close the file."""
@@ -89,6 +92,7 @@ class RunIndex:
             If the run cannot be read, or the index not be written.
         """
         run_problem: FormatError | None = None
+        self._has_changed = False
         self._database.execute("BEGIN IMMEDIATE")
         try:
             self._notice_others()
@@ -99,7 +103,8 @@ class RunIndex:
                 run_problem = error
                 is_complete = False
             self._fold.write()
-            self._database.execute("UPDATE meta SET value = value + 1 WHERE name = 'generation'")
+            if self._has_changed:
+                self._database.execute(_NEXT_GENERATION)
             self._database.execute("COMMIT")
         except BaseException:
             self._fold.forget()
@@ -107,8 +112,9 @@ class RunIndex:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
-        if self._generation is not None:
+        if self._generation is not None and self._has_changed:
             self._generation += 1
+        os.utime(self.path)  # somebody looks at it: see `index_place`
         if run_problem is not None:
             raise run_problem
         num_bytes = sum(mark.bookmark.offset for mark in marks.values())
@@ -141,6 +147,7 @@ class RunIndex:
         if self._is_valid(marks):
             return marks
         reset(self._database)
+        self._has_changed = True
         self._fold.forget()
         self._generation = self._database.execute(
             "SELECT value FROM meta WHERE name = 'generation'"
@@ -254,6 +261,7 @@ class RunIndex:
     def _set(self, marks: dict[int, Mark], part: int, mark: Mark) -> None:
         if marks.get(part) != mark:
             marks[part] = mark
+            self._has_changed = True
             self._database.execute(
                 "INSERT OR REPLACE INTO bookmarks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (part, *mark.bookmark, mark.length, mark.epoch, mark.sequence),

@@ -10,10 +10,16 @@ import hashlib
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from matensemble.dashboard.index_schema import remove
 from matensemble.workdir import RunDir
+
+KEPT_SECONDS = 14 * 86_400.0
+"""How long the index of a run is kept that nobody looks at; it can be made again."""
 
 
 def index_path(run: RunDir, environ: Mapping[str, str] = os.environ) -> Path:
@@ -44,8 +50,18 @@ def index_path(run: RunDir, environ: Mapping[str, str] = os.environ) -> Path:
     name = f"{hashlib.sha256(text).hexdigest()[:32]}.sqlite"
     for directory in candidates:
         if _is_made_private(directory):
+            _discard_old(directory)
             return directory / name
     return Path(tempfile.mkdtemp(prefix="matensemble-")) / name
+
+
+def _discard_old(directory: Path) -> None:
+    """Remove the indexes that nobody has fed for long: that of a million chores takes 300 MB."""
+    oldest = time.time() - KEPT_SECONDS
+    for path in directory.glob("*.sqlite"):
+        with suppress(OSError):  # another process removes it too
+            if path.stat().st_mtime < oldest:
+                remove(path)
 
 
 def _device(path: Path) -> int | None:
