@@ -113,6 +113,18 @@ def test_finished_run(make_index, finished):
     assert ask(index, "SELECT count(*) FROM chores WHERE seconds < 0")[0][0] == 6  # the skipped
 
 
+def test_progress_grows_to_its_end(make_index, finished, monkeypatch):
+    monkeypatch.setattr(index_module, "BATCH_LINES", 100)
+    index = make_index(finished)
+    shares, is_complete = [], False
+    while not is_complete:
+        read, total, is_complete = index.update()
+        shares.append(read / total)
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 0.2
+    assert shares[-1] == 1
+
+
 def test_looking_again_writes_nothing(make_index, finished):
     index = make_index(finished)
     index.catch_up()

@@ -74,7 +74,7 @@ class RunIndex:
         self._is_chain_known = False
         self._chain: list[Chapter] = []
         self._seen: tuple[int, int] | None = None  # inode and size of the newest journal
-        self._total = 0
+        self._num_header_bytes = 0
         self._has_changed = False  # by this batch
 
     def close(self) -> None:
@@ -118,13 +118,19 @@ class RunIndex:
         if run_problem is not None:
             raise run_problem
         num_bytes = sum(mark.bookmark.offset for mark in marks.values())
-        return Progress(num_bytes, max(self._total, num_bytes), is_complete)
+        return Progress(num_bytes, max(self._total_bytes(), num_bytes), is_complete)
 
     def catch_up(self) -> Progress:
         """Read until nothing more is there; raises as `update`."""
         while not (progress := self.update()).is_complete:
             pass
         return progress
+
+    def _total_bytes(self) -> int:
+        """Return the bytes of headers and journals, as they were when this batch began."""
+        newest = self._seen[1] if self._seen is not None else 0
+        lengths = (newest if chapter.length is None else chapter.length for chapter in self._chain)
+        return self._num_header_bytes + sum(lengths)
 
     def _notice_others(self) -> None:
         found = self._database.execute(
@@ -200,12 +206,13 @@ class RunIndex:
         """Read the next headers; return whether all were there before."""
         known = marks.get(0)
         if known is not None and known.length is not None:
+            self._num_header_bytes = known.length
             return True
         path = self.run.chores_path
         offset = known.bookmark.offset if known else 0
         headers = []
         with open_foreign(path) as file:
-            self._total = os.fstat(file.fileno()).st_size
+            self._num_header_bytes = os.fstat(file.fileno()).st_size
             for line in islice(lines_from(file, offset, str(path)), BATCH_LINES):
                 headers.append((offset, len(line), parse_foreign_json(line, path)))
                 offset += len(line)
@@ -231,8 +238,6 @@ class RunIndex:
         epoch, sequence = (known.epoch, known.sequence) if known else (0, 0)
         num_read = 0
         with open_foreign(chapter.path) as file:
-            self._total = sum(mark.bookmark.offset for p, mark in marks.items() if p != part)
-            self._total += chapter.length or os.fstat(file.fileno()).st_size
             records = scan_lines(
                 lines_from(file, offset, str(chapter.path)),
                 chapter.path,
