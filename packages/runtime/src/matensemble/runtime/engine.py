@@ -181,8 +181,8 @@ class Engine:
         self.time_left: Callable[[float], float | None] = lambda _: None
         """Seconds that a chore may take which is started at a monotonic time; None: no limit."""
         self.on_doubt: Callable[[], object] = lambda: None
-        """Called where something happened that a driver sees which was replaced, before it acts on
-        it; raises `Deposed` where it was."""
+        """Called before anything is started, and where something happened that a driver sees which
+        was replaced; raises `Deposed` where it was."""
         self.on_start: Callable[[], object] = lambda: None
         """Called once all chores are known, before the first status of this driver."""
         self._duties: list[Duty] = []
@@ -532,6 +532,8 @@ class Engine:
         """Start every ready chore that fits now; return how many were started."""
         if self._outbox.is_degraded:
             return 0
+        if self.state.num_ready:
+            self.on_doubt()
         return self._handle(StartsConsidered(self.time_left(self._clock.monotonic())))
 
     def add_chore(self, spec: ChoreSpec) -> OutputReference[object]:
