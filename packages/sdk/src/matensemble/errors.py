@@ -273,7 +273,10 @@ class ResultCorruptError(MatEnsembleError, ValueError):
         self.chore_id = chore_id
         self.path = path
         self.problem = problem
-        super().__init__(f"the result of {chore_id} is damaged: {path}: {problem}")
+        super().__init__(
+            f"the result of {chore_id} is damaged: {path}: {problem}. "
+            "To have it made again, remove that file and resume the run"
+        )
 
 
 # --- running ----------------------------------------------------------------------------------

@@ -262,12 +262,12 @@ class _Explainer:
             return ("the run is being started",) if has_begun else ("the run was not started",)
         if status.state.is_terminal:
             return (f"the run is over: it is {status.state.value}{_in_brackets(status.detail)}",)
+        if status.state is RunState.RUNNING or self._standing.is_live:
+            return ()  # a chore that runs goes on, whatever else does not
         if status.state is RunState.PAUSED:
             who = f", by {hold.who}" if hold is not None else ""
             return (f"held: the run is paused{who}",)
-        if status.state is not RunState.RUNNING:
-            return (f"held: the run is {status.state.value}{_in_brackets(status.detail)}",)
-        return ()
+        return (f"held: the run is {status.state.value}{_in_brackets(status.detail)}",)
 
     def _why_no_room(self) -> tuple[str, ...]:
         """Return what it asks for against what there is."""

@@ -374,7 +374,9 @@ class Workflow:
             content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise RunDirectoryError(
-                str(run.root), f"is no run directory, or was not saved to its end: no {path.name}"
+                str(run.root),
+                f"is no run directory, or was not saved to its end: no {path.name}. Of a folder of "
+                "runs, name the one that is meant",
             ) from None
         except OSError as error:
             raise RunDirectoryError(str(path), f"cannot be read ({error.strerror})") from error

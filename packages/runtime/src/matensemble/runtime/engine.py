@@ -61,6 +61,7 @@ from matensemble.runtime.spawner import Spawner
 from matensemble.runtime.standstill import Standstill
 from matensemble.runtime.timer import Timer
 from matensemble.runtime.view import View
+from matensemble.terminal import plural
 from matensemble.workflow import Workflow
 
 SYNC_INTERVAL_SECONDS = 1.0
@@ -317,7 +318,9 @@ class Engine:
             self._detail += f"; {left} chores were left to the {self._executor.name} executor"
         elif self.state.is_out_of_time:
             ready = self.state.num_ready
-            self._detail = self._detail or f"{ready} chores ask for more time than is left"
+            self._detail = (
+                self._detail or f"for {plural(ready, 'chore')} less time is left than asked"
+            )
         self._end(RunState.INTERRUPTED, self._detail)
         raise RunInterruptedError(
             str(self.workflow.run.root), self._detail, is_out_of_time=is_out_of_time
