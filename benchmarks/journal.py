@@ -122,7 +122,7 @@ def rows(count: int) -> Iterator[Row]:
         yield Row("J", what, cpu, "µs", cpu / floor, TARGET_MICROSECONDS, is_ratio_limited=False)
         yield Row("J", "  size", size / count, "bytes", None, TARGET_BYTES, is_ratio_limited=False)
         start = time.process_time()
-        replay, accepted = take_over_journal(workflow.run)
+        replay, accepted = take_over_journal(workflow.run, 2)
         cpu = (time.process_time() - start) / count * 1e6
         yield Row("J", "  taken over and folded", cpu, "µs", cpu / floor)
         legacy = Legacy(workflow, replay, accepted)
