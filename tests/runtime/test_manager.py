@@ -494,7 +494,7 @@ def test_what_the_start_takes_is_part_of_the_walltime(pipe):
             return super().open(*args)
 
     options = RunOptions(walltime=150.0, margin=0, buffer_time=0.1)
-    with pytest.raises(RunInterruptedError, match="more time than is left"):
+    with pytest.raises(RunInterruptedError, match="less time is left than asked"):
         FluxManager(pipe.save(), options, executor=Slow(auto=True), clock=clock).run()
 
 
