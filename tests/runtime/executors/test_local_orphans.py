@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,6 +165,15 @@ def alive(pids: set[int]) -> set[int]:
     return pids & {process.pid for process in processes.list_processes()}
 
 
+def kill(pid: int) -> None:
+    """Kill a process that is no child of this one, and return when it is gone."""
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + TIMEOUT
+    while alive({pid}):
+        assert time.monotonic() < deadline, f"process {pid} outlived SIGKILL"
+        time.sleep(0.01)
+
+
 def lost(session: Session) -> list[str]:
     return [event.chore_id for event in session.events if isinstance(event, AttemptLost)]
 
@@ -206,7 +216,7 @@ def test_a_driver_that_died_with_its_launcher(
     """Nobody is left who would end the chores."""
     driver = start_driver(a=MEEK, b=STUBBORN)
     driver.freeze()  # it would clean up behind its launcher
-    os.kill(driver.launcher, signal.SIGKILL)
+    kill(driver.launcher)
     driver.process.kill()
     driver.process.wait()
     assert driver.alive() == set(driver.chores)
