@@ -18,9 +18,9 @@ from pathlib import Path
 from row import HEADER, Row, print_rows
 from runs import make_run
 
-from matensemble.dashboard.index import RunIndex
-from matensemble.dashboard.index_query import ChoreFilter, Sort, count_chores, read_page
-from matensemble.dashboard.index_schema import open_for_reading
+from matensemble.dashboard.index.chores import ChoreFilter, Sort, count_chores, read_page
+from matensemble.dashboard.index.run_index import RunIndex
+from matensemble.dashboard.index.schema import open_for_reading
 from matensemble.model import ChoreState
 
 TARGET_RECORDS = 50_000.0

@@ -12,9 +12,14 @@ from typing import Any
 
 import pytest
 
-from matensemble.dashboard import artifacts
-from matensemble.dashboard.artifact import MAX_RANGE_BYTES, Artifact, open_directory, open_file
-from matensemble.dashboard.artifacts import MAX_OUTPUTS, MAX_RECORD_BYTES, ChoreFiles
+from matensemble.dashboard.files import artifacts
+from matensemble.dashboard.files.artifact import (
+    MAX_RANGE_BYTES,
+    Artifact,
+    open_directory,
+    open_file,
+)
+from matensemble.dashboard.files.artifacts import MAX_OUTPUTS, MAX_RECORD_BYTES, ChoreFiles
 from matensemble.errors import FormatError, RunDirectoryError
 
 CHORE = "chore-relax-0001"

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from matensemble.dashboard import create_dashboard_app, index_query
-from matensemble.dashboard.index_feed import Indexes, IndexFeed
-from matensemble.dashboard.index_place import KEPT_SECONDS, index_path
+from matensemble.dashboard import create_dashboard_app
+from matensemble.dashboard.index import chores as index_chores
+from matensemble.dashboard.index.feed import Indexes, IndexFeed
+from matensemble.dashboard.index.place import KEPT_SECONDS, index_path
 from matensemble.dashboard.security import Access
 from matensemble.errors import FormatError
 from matensemble.records import RecordKind, encode_journal_record, journal_stamp
@@ -99,7 +100,7 @@ def test_filters_with_their_totals(ask, params, is_wanted, count):
 @pytest.mark.parametrize("sort", ["order", "seconds", "ended_at"])
 @pytest.mark.parametrize("params", [{}, {"group": "md"}])
 def test_pages_in_order_without_gaps(ask, monkeypatch, params, sort, descending, many):
-    monkeypatch.setattr(index_query, "MANY", many)
+    monkeypatch.setattr(index_chores, "MANY", many)
     everything, _ = read_pages(ask, limit=500, **params)
     found, _ = read_pages(ask, limit=7, sort=sort, descending=descending, **params)
     order = {chore["id"]: number for number, chore in enumerate(everything)}
@@ -216,7 +217,7 @@ def test_failures_by_their_cause(ask):
 
 
 def test_answers_follow_the_run(ask, run, monkeypatch):
-    monkeypatch.setattr("matensemble.dashboard.index_feed.INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("matensemble.dashboard.index.feed.INTERVAL_SECONDS", 0.0)
     assert read_pages(ask, state="cancelled", limit=5)[1] == {0}
     add_record(run, RecordKind.CANCELLED, "chore-relax-0001")
     chores, totals = read_pages(ask, state="cancelled", limit=5)
@@ -274,7 +275,7 @@ def test_indexes_that_nobody_looks_at_are_removed(run):
 
 
 def test_feeds_end_with_those_that_asked(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("matensemble.dashboard.index_feed.MAX_FEEDS", 1)
+    monkeypatch.setattr("matensemble.dashboard.index.feed.MAX_FEEDS", 1)
     other = make_run(tmp_path / "more", 30)
     runs = {"one": run, "other": other}
     indexes = Indexes(runs.__getitem__)

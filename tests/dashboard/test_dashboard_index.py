@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from matensemble.dashboard import index as index_module
-from matensemble.dashboard.index import RunIndex
-from matensemble.dashboard.index_fold import pattern_of
-from matensemble.dashboard.index_schema import SCHEMA_VERSION, open_for_reading
+from matensemble.dashboard.index import run_index
+from matensemble.dashboard.index.fold import pattern_of
+from matensemble.dashboard.index.run_index import RunIndex
+from matensemble.dashboard.index.schema import SCHEMA_VERSION, open_for_reading
 from matensemble.errors import FormatError
 from matensemble.model import ChoreState
 from matensemble.pipeline import Pipeline
@@ -114,7 +114,7 @@ def test_finished_run(make_index, finished):
 
 
 def test_progress_grows_to_its_end(make_index, finished, monkeypatch):
-    monkeypatch.setattr(index_module, "BATCH_LINES", 100)
+    monkeypatch.setattr(run_index, "BATCH_LINES", 100)
     index = make_index(finished)
     shares, is_complete = [], False
     while not is_complete:
@@ -134,7 +134,7 @@ def test_looking_again_writes_nothing(make_index, finished):
 
 
 def test_journal_that_grows_by_any_piece(make_index, finished, monkeypatch):
-    monkeypatch.setattr(index_module, "BATCH_LINES", 50)
+    monkeypatch.setattr(run_index, "BATCH_LINES", 50)
     journal = finished.journal_path.read_bytes()
     finished.journal_path.write_bytes(b"")
     index = make_index(finished)
@@ -323,7 +323,7 @@ def test_index_of_another_version_or_damaged_is_made_anew(make_index, finished, 
 
 
 def test_two_feed_one_index_in_turns(make_index, finished, monkeypatch):
-    monkeypatch.setattr(index_module, "BATCH_LINES", 100)
+    monkeypatch.setattr(run_index, "BATCH_LINES", 100)
     first, second = make_index(finished), make_index(finished)
     while not (first.update().is_complete and second.update().is_complete):
         pass
@@ -334,9 +334,9 @@ def test_two_feed_one_index_in_turns(make_index, finished, monkeypatch):
 def test_two_processes_feed_one_index_at_once(make_index, finished, tmp_path):
     script = (
         "import sys; from pathlib import Path; from matensemble.workdir import RunDir\n"
-        "from matensemble.dashboard import index\n"
-        "index.BATCH_LINES = 100\n"
-        "index.RunIndex(RunDir(Path(sys.argv[1])), Path(sys.argv[2])).catch_up()\n"
+        "from matensemble.dashboard.index import run_index\n"
+        "run_index.BATCH_LINES = 100\n"
+        "run_index.RunIndex(RunDir(Path(sys.argv[1])), Path(sys.argv[2])).catch_up()\n"
     )
     path = tmp_path / "index.sqlite"
     command = [sys.executable, "-P", "-c", script, str(finished.root), str(path)]

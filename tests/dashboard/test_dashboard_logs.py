@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from matensemble.dashboard.artifact import MAX_RANGE_BYTES, Artifact
-from matensemble.dashboard.log_text import (
+from matensemble.dashboard.files.artifact import MAX_RANGE_BYTES, Artifact
+from matensemble.dashboard.files.log_text import (
     MAX_SEARCH_BYTES,
     MIN_RANGE_BYTES,
     find_text,

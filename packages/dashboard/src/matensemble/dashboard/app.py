@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from matensemble.dashboard.catalog import Catalog
-from matensemble.dashboard.index_feed import Indexes
+from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.routes.chores import chore_routes
 from matensemble.dashboard.routes.logs import log_routes
 from matensemble.dashboard.routes.runs import run_routes

@@ -15,9 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import StreamingResponse
 
 from matensemble.dashboard.catalog import Catalog
-from matensemble.dashboard.index_feed import Freshness, Indexes
-from matensemble.dashboard.index_header import read_header
-from matensemble.dashboard.index_query import (
+from matensemble.dashboard.index.chores import (
     MAX_CURSOR,
     MAX_LIMIT,
     ChoreFilter,
@@ -31,6 +29,8 @@ from matensemble.dashboard.index_query import (
     read_groups,
     read_page,
 )
+from matensemble.dashboard.index.feed import Freshness, Indexes
+from matensemble.dashboard.index.header import read_header
 from matensemble.dashboard.schemas import (
     AttemptResponse,
     ChorePageResponse,

@@ -1,7 +1,7 @@
 """What a chore printed and left behind: its logs, its records and its declared outputs.
 
 Shapes questions and answers; which files there are and how they are opened is the business of
-`matensemble.dashboard.artifacts`, text that of `matensemble.dashboard.log_text`.
+`matensemble.dashboard.files.artifacts`, text that of `matensemble.dashboard.files.log_text`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
-from matensemble.dashboard.artifact import MAX_RANGE_BYTES, Artifact
-from matensemble.dashboard.artifacts import ChoreFiles, Listed
 from matensemble.dashboard.catalog import Catalog
-from matensemble.dashboard.log_text import MAX_MATCHES, MIN_RANGE_BYTES, find_text, read_text
+from matensemble.dashboard.files.artifact import MAX_RANGE_BYTES, Artifact
+from matensemble.dashboard.files.artifacts import ChoreFiles, Listed
+from matensemble.dashboard.files.log_text import MAX_MATCHES, MIN_RANGE_BYTES, find_text, read_text
 from matensemble.workdir import ERROR, METADATA, STDERR, STDOUT
 
 DEFAULT_RANGE_BYTES = 1 << 18

@@ -11,7 +11,7 @@ import codecs
 import re
 from typing import NamedTuple
 
-from matensemble.dashboard.artifact import MAX_RANGE_BYTES, Artifact
+from matensemble.dashboard.files.artifact import MAX_RANGE_BYTES, Artifact
 from matensemble.terminal import REPLACEMENT
 
 MIN_RANGE_BYTES = 4

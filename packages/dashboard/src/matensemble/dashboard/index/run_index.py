@@ -3,7 +3,7 @@
 Owns how far each file was read, and when what was read is void: a file that was truncated or
 replaced, a takeover that accepts less than was read. The index is then made anew. A batch is one
 transaction, which also holds the bookmarks, so that several processes may feed one file in turns
-and a killed one leaves no half batch. Called by `index_feed`; only reads the run.
+and a killed one leaves no half batch. Called by `feed`; only reads the run.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from matensemble.dashboard.index_fold import Fold
-from matensemble.dashboard.index_schema import open_for_writing, reset
-from matensemble.dashboard.tail import Bookmark, bookmark, fits, lines_from
+from matensemble.dashboard.index.fold import Fold
+from matensemble.dashboard.index.schema import open_for_writing, reset
+from matensemble.dashboard.index.tail import Bookmark, bookmark, fits, lines_from
 from matensemble.errors import FormatError
 from matensemble.foreign_json import open_foreign, parse_foreign_json
 from matensemble.records import Chapter, journal_chain, scan_lines
@@ -114,7 +114,7 @@ class RunIndex:
             raise
         if self._generation is not None and self._has_changed:
             self._generation += 1
-        os.utime(self.path)  # somebody looks at it: see `index_place`
+        os.utime(self.path)  # somebody looks at it: see `place`
         if run_problem is not None:
             raise run_problem
         num_bytes = sum(mark.bookmark.offset for mark in marks.values())

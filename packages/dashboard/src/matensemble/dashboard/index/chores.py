@@ -2,7 +2,7 @@
 
 Owns the SQL of reading, and that it stays fast with a million chores: pages go by key and never by
 offset, counts of states and groups are kept, and a sorted page of many walks the index of its key.
-Called by the routes with a connection of `index_schema.open_for_reading`.
+Called by the routes with a connection of `schema.open_for_reading`.
 """
 
 from __future__ import annotations

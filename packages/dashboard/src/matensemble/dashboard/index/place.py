@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from matensemble.dashboard.index_schema import remove
+from matensemble.dashboard.index.schema import remove
 from matensemble.workdir import RunDir
 
 KEPT_SECONDS = 14 * 86_400.0

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from matensemble.dashboard.index import Progress, RunIndex
-from matensemble.dashboard.index_place import index_path
-from matensemble.dashboard.index_schema import open_for_reading, remove
+from matensemble.dashboard.index.place import index_path
+from matensemble.dashboard.index.run_index import Progress, RunIndex
+from matensemble.dashboard.index.schema import open_for_reading, remove
 from matensemble.errors import FormatError, RunDirectoryError
 from matensemble.terminal import clean_line
 from matensemble.workdir import RunDir

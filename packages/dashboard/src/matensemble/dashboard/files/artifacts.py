@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from matensemble import workdir
-from matensemble.dashboard.artifact import Artifact, FileState, open_directory, open_file
+from matensemble.dashboard.files.artifact import Artifact, FileState, open_directory, open_file
 from matensemble.errors import FormatError, RunDirectoryError
 from matensemble.foreign_json import parse_foreign_json
 from matensemble.terminal import clean_text

@@ -1,8 +1,8 @@
 """A regular file below a directory, opened without following a link, and read at offsets.
 
 Owns how a file is opened that somebody else may exchange at any moment, and what tells that it was
-cut or replaced while it was read. Knows nothing of runs and chores. Called by
-`matensemble.dashboard.artifacts`; read from by `matensemble.dashboard.log_text` and `routes.logs`.
+cut or replaced while it was read. Knows nothing of runs and chores. Called by `artifacts`, and
+read from by `log_text` and `routes.logs`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What chores left behind: opened without following links, bounded, and shown as text."""
