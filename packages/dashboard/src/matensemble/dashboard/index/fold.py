@@ -44,6 +44,10 @@ _UPDATE = (
 _INSERT = (
     "INSERT INTO chores (number, id, name, kind, part, offset, length) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
+_INSERT_ATTEMPT = (
+    "INSERT OR REPLACE INTO attempts (chore, attempt, reason, exit_code, detail, host, jobid, "
+    "submitted_at, started_at, ended_at, seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _ENDS = (RecordKind.COMPLETED, RecordKind.FAILED, RecordKind.CANCELLED, RecordKind.REQUEUED)
 
 
@@ -199,7 +203,7 @@ class Fold:
             rows.append(_values(row))
         write = self._database.executemany
         write(_UPDATE, rows)
-        write(f"INSERT OR REPLACE INTO attempts VALUES ({', '.join('?' * 11)})", self._attempts)
+        write(_INSERT_ATTEMPT, self._attempts)
         write(
             "INSERT INTO counts VALUES (?, ?, ?) "
             "ON CONFLICT DO UPDATE SET count = count + excluded.count",

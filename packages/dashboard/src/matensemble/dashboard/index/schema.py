@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -37,11 +37,16 @@ CREATE TABLE chores (
     ended_at REAL NOT NULL DEFAULT 0, seconds REAL NOT NULL DEFAULT -1,
     started_epoch INTEGER NOT NULL DEFAULT 0, started_monotonic REAL NOT NULL DEFAULT 0,
     cluster INTEGER,
-    further TEXT                   -- the rest of its standing as JSON, where it is not the usual
+    further TEXT,                  -- the rest of its standing as JSON, where it is not the usual
+    cores INTEGER NOT NULL DEFAULT 1, gpus INTEGER NOT NULL DEFAULT 0,  -- that it asks for now
+    level INTEGER NOT NULL DEFAULT 0,  -- chores on the longest path to it, without itself
+    rank INTEGER NOT NULL DEFAULT 0    -- place within its level, from 0
 );
 CREATE INDEX by_state ON chores(state);
 CREATE INDEX by_name ON chores(name);
 CREATE INDEX by_name_state ON chores(name, state);
+CREATE INDEX by_name_seconds ON chores(name, seconds);
+CREATE INDEX by_started ON chores(started_at, number);
 CREATE INDEX by_seconds ON chores(seconds, number);
 CREATE INDEX by_ended ON chores(ended_at, number);
 CREATE INDEX by_host ON chores(host);
@@ -53,6 +58,7 @@ CREATE TABLE attempts (            -- those before the latest
     reason TEXT, exit_code INTEGER, detail TEXT NOT NULL, host TEXT NOT NULL, jobid TEXT,
     submitted_at REAL NOT NULL, started_at REAL NOT NULL, ended_at REAL NOT NULL,
     seconds REAL NOT NULL,
+    cores INTEGER NOT NULL DEFAULT 1, gpus INTEGER NOT NULL DEFAULT 0,  -- that it asked for
     PRIMARY KEY (chore, attempt)
 ) WITHOUT ROWID;
 CREATE TABLE counts (
@@ -63,6 +69,36 @@ CREATE TABLE clusters (
     sample INTEGER NOT NULL,       -- number of the first chore that failed like this
     failed INTEGER NOT NULL DEFAULT 0, skipped INTEGER NOT NULL DEFAULT 0,
     UNIQUE (reason, pattern)
+);
+CREATE TABLE edges (               -- numbers of chores
+    downstream INTEGER NOT NULL, upstream INTEGER NOT NULL, PRIMARY KEY (downstream, upstream)
+) WITHOUT ROWID;
+CREATE INDEX by_upstream ON edges(upstream, downstream);
+CREATE TABLE gathers (             -- a chore that collects the results of a whole group
+    downstream INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (downstream, name)
+) WITHOUT ROWID;
+CREATE INDEX by_gathered ON gathers(name, downstream);
+CREATE TABLE group_edges (
+    upstream TEXT NOT NULL, downstream TEXT NOT NULL,
+    count INTEGER NOT NULL,        -- edges and gathers from the one group to the other
+    PRIMARY KEY (upstream, downstream)
+) WITHOUT ROWID;
+CREATE TABLE levels (level INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+CREATE TABLE moments (             -- what happened in a second of wall time
+    second INTEGER PRIMARY KEY,
+    submitted INTEGER NOT NULL, started INTEGER NOT NULL, completed INTEGER NOT NULL,
+    failed INTEGER NOT NULL, cancelled INTEGER NOT NULL, skipped INTEGER NOT NULL,
+    requeued INTEGER NOT NULL,     -- attempts that ended without ending their chore
+    running INTEGER NOT NULL,      -- more (or less, below 0) attempts than before that run,
+    cores INTEGER NOT NULL, gpus INTEGER NOT NULL  -- and what is busy
+);
+CREATE TABLE capacities (          -- what there was to run on, from then on
+    at REAL NOT NULL, epoch INTEGER NOT NULL,
+    nodes INTEGER NOT NULL, cores INTEGER NOT NULL, gpus INTEGER NOT NULL
+);
+CREATE TABLE events (              -- what happened to the run as a whole, in the order of records
+    number INTEGER PRIMARY KEY,
+    at REAL NOT NULL, epoch INTEGER NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL
 );
 """
 
