@@ -4,6 +4,23 @@
  */
 
 export interface paths {
+    "/api/v1/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How it was started */
+        get: operations["readSettings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs": {
         parameters: {
             query?: never;
@@ -30,6 +47,26 @@ export interface paths {
         };
         /** One run as it was last published */
         get: operations["readRun"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Stream of what is new
+         * @description Server-sent events: `run` carries JSON, at once and then whenever something changed, twice a second at most. `ended` (data: `{}`) says that the run is over and nothing more is to come; do not connect again then.
+         */
+        get: operations["followRun"];
         put?: never;
         post?: never;
         delete?: never;
@@ -599,12 +636,23 @@ export interface components {
             /** Id */
             id: string;
             health: components["schemas"]["RunHealth"];
-            /**
-             * Problem
-             * @default
-             */
+            /** Problem */
             problem: string;
-            status?: components["schemas"]["RunStatusResponse"] | null;
+            status: components["schemas"]["RunStatusResponse"] | null;
+            /** Last Sign At */
+            last_sign_at: string | null;
+            /** Advice */
+            advice: string;
+            /** Command */
+            command: string | null;
+            /** Progress */
+            progress: number | null;
+            /** Elapsed Seconds */
+            elapsed_seconds: number | null;
+            /** Eta Seconds */
+            eta_seconds: number | null;
+            /** Node Hours */
+            node_hours: number | null;
         };
         /**
          * RunState
@@ -709,6 +757,20 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * SettingsResponse
+         * @description How the dashboard was started.
+         */
+        SettingsResponse: {
+            /** Version */
+            version: string;
+            /** Root */
+            root: string;
+            /** Is Single Run */
+            is_single_run: boolean;
+            /** Allow Actions */
+            allow_actions: boolean;
+        };
+        /**
          * Sort
          * @description By what a page is sorted; chores of which it is not known come first.
          * @enum {string}
@@ -729,6 +791,80 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    readSettings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SettingsResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     listRuns: {
         parameters: {
             query?: never;
@@ -869,6 +1005,87 @@ export interface operations {
                 };
             };
             /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    followRun: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": {
+                        run: components["schemas"]["RunResponse"];
+                        /** Generation */
+                        generation: number;
+                        freshness: components["schemas"]["FreshnessResponse"];
+                    };
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read, or too many streams are open */
             503: {
                 headers: {
                     [name: string]: unknown;

@@ -7,6 +7,7 @@ Owns the composition. Decides nothing about access (`security`) and opens no fil
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from starlette.staticfiles import StaticFiles
 from matensemble.dashboard.catalog import Catalog
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.routes.chores import chore_routes
+from matensemble.dashboard.routes.events import event_routes, look_for_events
 from matensemble.dashboard.routes.logs import log_routes
 from matensemble.dashboard.routes.runs import run_routes
+from matensemble.dashboard.routes.settings import settings_routes
 from matensemble.dashboard.schemas import Problem, RunStatusResponse
 from matensemble.dashboard.security import (
     ASSETS_PREFIX,
@@ -31,6 +34,7 @@ from matensemble.dashboard.security import (
     Guard,
     problem,
 )
+from matensemble.dashboard.streams import Streams
 from matensemble.errors import FormatError, RunDirectoryError
 
 V1 = "/api/v1"
@@ -56,7 +60,11 @@ The data is served meanwhile at <code>/api/status</code>.</p>
 
 
 def create_dashboard_app(
-    root: Path, *, access: Access | None = None, static_dir: Path = STATIC_DIR
+    root: Path,
+    *,
+    access: Access | None = None,
+    allow_actions: bool = False,
+    static_dir: Path = STATIC_DIR,
 ) -> FastAPI:
     """Return the application that serves one run, or the newest run of a folder.
 
@@ -66,6 +74,8 @@ def create_dashboard_app(
         A run directory, or a folder of runs.
     access
         Token, cookie and host names; None makes new ones, found at ``app.state.access``.
+    allow_actions
+        Whether whoever has the token may also ask the driver of a run to do something.
     static_dir
         Directory of the built page; where it is missing, the page says how to build it.
 
@@ -94,14 +104,16 @@ def create_dashboard_app(
     )
     app.state.access = access
     app.add_middleware(Guard, access=access)
-    app.state.indexes = Indexes(catalog.find)
-    _add_api(app, catalog, access)
+    app.state.indexes = indexes = Indexes(catalog.find)
+    app.state.streams = Streams(partial(look_for_events, catalog, indexes))
+    _add_api(app, catalog, access, allow_actions=allow_actions)
     _add_page(app, static_dir)
     return app
 
 
-def _add_api(app: FastAPI, catalog: Catalog, access: Access) -> None:
+def _add_api(app: FastAPI, catalog: Catalog, access: Access, *, allow_actions: bool) -> None:
     indexes: Indexes = app.state.indexes
+    streams: Streams = app.state.streams
     refusals: dict[int | str, dict[str, Any]] = {
         HTTPStatus.BAD_REQUEST: {"model": Problem, "description": "Asked under a foreign name"},
         HTTPStatus.UNAUTHORIZED: {"model": Problem, "description": "No valid token"},
@@ -114,7 +126,9 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access) -> None:
         HTTPStatus.SERVICE_UNAVAILABLE: {"model": Problem, "description": "Cannot be read"},
     }
     for router in (
+        settings_routes(catalog, allow_actions=allow_actions),
         run_routes(catalog),
+        event_routes(catalog, streams),
         chore_routes(catalog, indexes),
         log_routes(catalog),
     ):

@@ -102,7 +102,7 @@ class Catalog:
         self._saved, self._earned_at = MAX_OPERATIONS, clock()
 
     @property
-    def _is_run(self) -> bool:
+    def is_run(self) -> bool:
         """Whether the root is a run itself; what is saved there later makes it one."""
         return self.root.name.startswith(DIRECTORY_PREFIX) or any(
             (self.root / name).exists() for name in (STATUS, MANIFEST)
@@ -144,7 +144,11 @@ class Catalog:
         with self._lock:
             if run_id not in self._names():
                 raise RunDirectoryError(run_id, "is not the name of a run that is shown here")
-        return RunDir(self.root if self._is_run else self.root / run_id)
+        return self.place(run_id)
+
+    def place(self, run_id: str) -> RunDir:
+        """Return where the run of a name lies that is known to be here; asks no disk for it."""
+        return RunDir(self.root if self.is_run else self.root / run_id)
 
     def look(self, run_id: str) -> Seen:
         """Return what is seen of one run; looks at most once a second.
@@ -177,8 +181,9 @@ class Catalog:
                     break
                 known = self._runs.get(name)
                 is_at_rest = known is not None and known.is_at_rest
-                run = RunDir(self.root if self._is_run else self.root / name)
-                self._look_at(run, name, REST_SECONDS if is_at_rest else REFRESH_SECONDS)
+                self._look_at(
+                    self.place(name), name, REST_SECONDS if is_at_rest else REFRESH_SECONDS
+                )
             return [self._runs.get(name, Seen(name, -math.inf)) for name in listed], len(names)
 
     def _age_of(self, name: str) -> float:
@@ -210,7 +215,7 @@ class Catalog:
 
     def _names(self) -> list[str]:
         """Return the names of the runs, newest first."""
-        if self._is_run:
+        if self.is_run:
             return [self.root.name]
         now = self._clock()
         if now - self._scanned_at >= SCAN_SECONDS:
@@ -237,7 +242,7 @@ class Catalog:
 
     def _candidates(self) -> list[Path]:
         """Return run directories, newest first: their names hold the time they were made."""
-        if self._is_run:
+        if self.is_run:
             return [self.root]
         with os.scandir(self.root) as entries:
             names = [

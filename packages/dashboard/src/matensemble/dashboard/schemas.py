@@ -7,6 +7,7 @@ later version pass through, so that an older dashboard loses nothing of a newer 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import (
     BaseModel,
@@ -19,6 +20,9 @@ from pydantic import (
 
 from matensemble.model import ChoreState, Reason, RunState
 
+Number = Annotated[int, Field(ge=0, lt=2**53)]
+"""Of a size that a page can count to."""
+
 
 class _StatusPart(BaseModel):
     # Defaults are for files of an older version; in an answer no field is missing.
@@ -30,12 +34,12 @@ class _StatusPart(BaseModel):
 class CountsResponse(_StatusPart):
     """How many chores stand where (`matensemble.status.Counts`)."""
 
-    total: NonNegativeInt = 0
-    pending: NonNegativeInt = 0
-    running: NonNegativeInt = 0
-    completed: NonNegativeInt = 0
-    failed: NonNegativeInt = 0
-    cancelled: NonNegativeInt = 0
+    total: Number = 0
+    pending: Number = 0
+    running: Number = 0
+    completed: Number = 0
+    failed: Number = 0
+    cancelled: Number = 0
 
 
 class RootFailureResponse(_StatusPart):
@@ -53,20 +57,20 @@ class RunStatusResponse(_StatusPart):
     format: int
     run: str
     state: RunState
-    sequence: NonNegativeInt = 0
-    epoch: NonNegativeInt = 1
-    beat: NonNegativeInt = 0
+    sequence: Number = 0
+    epoch: Number = 1
+    beat: Number = 0
     counts: CountsResponse
     groups: dict[str, CountsResponse]
     executor: str = ""
-    num_nodes: NonNegativeInt = 0
-    total_cores: NonNegativeInt = 0
-    free_cores: NonNegativeInt = 0
-    total_gpus: NonNegativeInt = 0
-    free_gpus: NonNegativeInt = 0
-    rate: NonNegativeFloat = 0.0
+    num_nodes: Number = 0
+    total_cores: Number = 0
+    free_cores: Number = 0
+    total_gpus: Number = 0
+    free_gpus: Number = 0
+    rate: float = Field(0.0, ge=0, allow_inf_nan=False)
     root_failures: list[RootFailureResponse]
-    num_root_failures: NonNegativeInt = 0
+    num_root_failures: Number = 0
     host: str = ""
     pid: int = 0
     started_at: str | None = None
@@ -100,10 +104,24 @@ class RunResponse(BaseModel):
     id: str
     """Name of its directory, by which everything of it is asked for."""
     health: RunHealth
-    problem: str = ""
+    problem: str
     """Why it is lost or unreadable; empty otherwise."""
-    status: RunStatusResponse | None = None
+    status: RunStatusResponse | None
     """What was published last; None where nothing was, or it cannot be read."""
+    last_sign_at: str | None
+    """When its driver published last, or took it over (ISO 8601, UTC); None where none ever did."""
+    advice: str
+    """What can be done with a run that stands still, in a few words; empty where it goes on."""
+    command: str | None
+    """The command that does it, ready to be copied into a shell."""
+    progress: float | None = Field(ge=0, le=1)
+    """Share of the chores known so far that ended, in whatever way; None where there is none."""
+    elapsed_seconds: NonNegativeFloat | None
+    """From the start of its present or last driver to its end, its last word, or now."""
+    eta_seconds: NonNegativeFloat | None
+    """How long the chores known so far will take at the present rate; None where nothing tells."""
+    node_hours: NonNegativeFloat | None
+    """`elapsed_seconds` times the nodes that the driver has now, or had last."""
 
 
 class RunListResponse(BaseModel):

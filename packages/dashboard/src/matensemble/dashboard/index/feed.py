@@ -127,7 +127,7 @@ class IndexFeed:
                     self._began_at = began_at
                     self._changed.notify_all()
                     if progress.is_complete or problem:
-                        self._changed.wait(INTERVAL_SECONDS)
+                        self._changed.wait_for(lambda: self._is_closed, INTERVAL_SECONDS)
                         if self._is_closed or not self._waits_for_question():
                             return
         finally:
@@ -188,6 +188,12 @@ class Indexes:
             yield database, freshness
         finally:
             database.close()
+
+    def generation(self, run_id: str) -> tuple[int, Freshness]:
+        """Return a number that changes whenever the index of a run does; raises as `open`."""
+        with self.open(run_id) as (database, freshness):
+            row = database.execute("SELECT value FROM meta WHERE name = 'generation'").fetchone()
+        return row[0], freshness
 
     def of(self, run_id: str) -> IndexFeed:
         """Return the feed of a run; raises as `open`."""
