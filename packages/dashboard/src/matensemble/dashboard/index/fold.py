@@ -2,7 +2,8 @@
 
 Owns the rows that a batch touches, the earlier attempts, the counts and the clusters of failures,
 which are kept up to date with each batch. What a record means for a chore's standing is said by
-`matensemble.standing`. Called by `index` within a transaction; reads no file of a run.
+`matensemble.standing`, what a header means by `admission`, what happened to the run as a whole by
+`events`. Called by `run_index` within a transaction; reads no file of a run.
 """
 
 from __future__ import annotations
@@ -13,41 +14,44 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
+from matensemble.dashboard.index.admission import Admission
+from matensemble.dashboard.index.bounds import (
+    MAX_NAME,
+    MAX_NUMBER,
+    MAX_WALL,
+    clean,
+    request_of,
+)
+from matensemble.dashboard.index.events import NOTHING, EventKind, capacity_of, event_of
+from matensemble.dashboard.index.moments import Moments
 from matensemble.errors import FormatError
 from matensemble.model import ChoreState, Reason
 from matensemble.records import JournalRecord, RecordKind
 from matensemble.standing import UNTOUCHED, Standing, after
-from matensemble.terminal import clean_line
 
-MAX_TEXT = 2_000
-"""Characters that are kept of a line of detail; of names and ids 255."""
-MAX_NAME = 255
 MAX_CLUSTERS = 1_000
 """Clusters by pattern; what fails in yet another way is one cluster by its reason."""
 MAX_PATTERN = 200
-MAX_NUMBER = 2**31
 _VARIABLE = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<!\w)/[^\s:,;]+|0x[0-9a-fA-F]+|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 )
 _FURTHER = ("retries", "losses", "resources", "nice", "avoid", "source")
 _COLUMNS = (
     "state, attempt, reason, exit_code, detail, root, host, jobid, submitted_at, started_at, "
-    "ended_at, seconds, started_epoch, started_monotonic, cluster, further"
+    "ended_at, seconds, started_epoch, started_monotonic, cluster, cores, gpus, further"
 )
 _UPDATE = (
     f"UPDATE chores SET ({_COLUMNS}) = ({', '.join('?' * len(_COLUMNS.split(', ')))}) "
     "WHERE number = ?"
 )
-_INSERT = (
-    "INSERT INTO chores (number, id, name, kind, part, offset, length) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
 _INSERT_ATTEMPT = (
     "INSERT OR REPLACE INTO attempts (chore, attempt, reason, exit_code, detail, host, jobid, "
-    "submitted_at, started_at, ended_at, seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "submitted_at, started_at, ended_at, seconds, cores, gpus) "
+    f"VALUES (?{', ?' * 12})"
 )
+_BEGINNINGS = (EventKind.OPENED, EventKind.TAKEN_OVER)
 _ENDS = (RecordKind.COMPLETED, RecordKind.FAILED, RecordKind.CANCELLED, RecordKind.REQUEUED)
 
 
@@ -56,6 +60,7 @@ class Row:
     """A chore in memory."""
 
     number: int
+    id: str
     name: str
     standing: Standing
     host: str = ""
@@ -65,24 +70,25 @@ class Row:
     ended_at: float = 0.0
     seconds: float = -1.0
     started_epoch: int = 0
+    """0 also where it ran when its driver ended: nobody knows for how long."""
     started_monotonic: float = 0.0
     cluster: int | None = None
+    cores: int = 1
+    gpus: int = 0
     written_state: ChoreState = ChoreState.BLOCKED
     """What the tables of counts know of it, and of its cluster."""
     written_cluster: int | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it keeps cores busy, by what a living driver wrote."""
+        return self.standing.state is ChoreState.RUNNING and self.started_epoch != 0
 
     def forget_attempt(self) -> None:
         """Blank what belongs to an attempt."""
         self.host, self.jobid = "", None
         self.submitted_at = self.started_at = self.ended_at = 0.0
         self.seconds = -1.0
-
-
-def clean(text: str, limit: int = MAX_TEXT) -> str:
-    """Return text of a run's file as one bounded line that commands nothing."""
-    if len(text) <= limit and text.isprintable():
-        return text
-    return clean_line(text[: 2 * limit])[:limit]
 
 
 def pattern_of(detail: str) -> str:
@@ -101,6 +107,8 @@ class Fold:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
+        self._admission = Admission(database)
+        self._moments = Moments()
         self._rows: dict[str, Row] = {}
         self._touched: dict[str, Row] = {}
         self._attempts: list[tuple[Any, ...]] = []
@@ -111,38 +119,9 @@ class Fold:
         """Drop what is remembered: the tables were changed by somebody else, or not written."""
         self.__init__(self._database)  # type: ignore[misc]
 
-    def add_chores(self, part: int, headers: list[tuple[int, int, Mapping[str, Any]]]) -> None:
-        """Add chores in the order of their admission.
-
-        Parameters
-        ----------
-        part
-            Which file holds the headers.
-        headers
-            Offset and length in bytes of the line of each, and the header.
-
-        Raises
-        ------
-        FormatError
-            If one is no header, or of a chore that is known already.
-        """
-        found = self._database.execute("SELECT max(number) FROM chores").fetchone()[0]
-        last = number = found or 0
-        rows = []
-        try:
-            for offset, length, header in headers:
-                number += 1
-                chore_id, name, kind = header["id"], header["name"], header["kind"]
-                if clean(chore_id, MAX_NAME) != chore_id or clean(name, MAX_NAME) != name:
-                    raise ValueError("its id or name is none")
-                rows.append((number, chore_id, name, str(kind)[:20], part, offset, length))
-            self._database.executemany(_INSERT, rows)
-        except (KeyError, TypeError, ValueError, AttributeError, sqlite3.IntegrityError) as error:
-            self._database.execute("DELETE FROM chores WHERE number > ?", (last,))
-            problem = f"chore number {number} has no header that makes sense ({error!r})"
-            raise FormatError("workflow.jsonl", problem) from error
-        for row in rows:
-            self._counts[row[2], ChoreState.BLOCKED.value] += 1
+    def admit(self, part: int, offset: int, length: int, header: Mapping[str, Any]) -> None:
+        """Add the next chore; see `Admission.admit`."""
+        self._admission.admit(part, offset, length, header)
 
     def apply(self, record: JournalRecord, part: int, offset: int, length: int) -> None:
         """Take the next record.
@@ -159,21 +138,14 @@ class Fold:
         FormatError
             If it makes no sense. Kinds of later versions are ignored.
         """
-        if record.chore_id is None:
-            return
         try:
-            if record.kind == RecordKind.CHORE_ADDED:
-                self.add_chores(part, [(offset, length, record.fields["header"])])
-                return
             _check(record)
-            row = self._row(record.chore_id)
-            before, row.standing = row.standing, after(row.standing, record)
-            try:
-                self._keep_facts(row, before, record)
-            except BaseException:
-                row.standing = before  # so that it is as wrong when it is read again
-                raise
-            self._touched[record.chore_id] = row
+            if record.chore_id is None:
+                self._apply_to_run(record)
+            elif record.kind == RecordKind.CHORE_ADDED:
+                self.admit(part, offset, length, record.fields["header"])
+            else:
+                self._apply_to_chore(self._row(record.chore_id), record)
         except (KeyError, TypeError, ValueError, AttributeError, sqlite3.Error) as error:
             if isinstance(error, FormatError | sqlite3.OperationalError):
                 raise
@@ -182,8 +154,29 @@ class Fold:
                 f"record {record.sequence} of epoch {record.epoch} is no {record.kind} ({error!r})",
             ) from error
 
+    def release(self, wall: float) -> None:
+        """Let all that runs keep nothing busy any more: its driver has ended, or was replaced.
+
+        Parameters
+        ----------
+        wall
+            When that was known, seconds since the Unix epoch.
+        """
+        self.write()
+        busy = "state = 'running' AND started_epoch != 0"
+        found = self._database.execute(
+            f"SELECT count(*), sum(cores), sum(gpus) FROM chores WHERE {busy}"
+        )
+        count, cores, gpus = found.fetchone()
+        if count:
+            self._moments.occupy(wall, -count, -cores, -gpus)
+            self._database.execute(f"UPDATE chores SET started_epoch = 0 WHERE {busy}")
+            self._rows.clear()
+
     def write(self) -> None:
         """Write what has changed; keep in memory only what lives."""
+        self._admission.write()
+        self._moments.write(self._database)
         rows = []
         failed: Counter[int] = Counter()
         skipped: Counter[int] = Counter()
@@ -214,6 +207,45 @@ class Fold:
         self._rows = {id_: row for id_, row in self._rows.items() if row.standing.is_live}
         self._touched, self._attempts = {}, []
         self._counts.clear()
+
+    def _apply_to_run(self, record: JournalRecord) -> None:
+        event = event_of(record)
+        if event is None:
+            return
+        kind, text = event
+        capacity = capacity_of(record.fields) if kind in _BEGINNINGS else NOTHING
+        told = (record.wall, record.epoch)
+        if kind in _BEGINNINGS or kind is EventKind.CLOSED:
+            self.release(record.wall)
+            self._database.execute(
+                "INSERT INTO capacities VALUES (?, ?, ?, ?, ?)", (*told, *capacity)
+            )
+        self._database.execute(
+            "INSERT INTO events (at, epoch, kind, text) VALUES (?, ?, ?, ?)",
+            (*told, kind.value, text),
+        )
+
+    def _apply_to_chore(self, row: Row, record: JournalRecord) -> None:
+        before, was_busy = row.standing, row.is_busy
+        asked = (row.cores, row.gpus)
+        standing = after(before, record)
+        request = asked
+        if standing.resources is not before.resources:
+            request = request_of(standing.resources)
+        row.standing = standing
+        try:
+            self._keep_facts(row, before, record)
+        except BaseException:
+            row.standing = before  # so that it is as wrong when it is read again
+            raise
+        row.cores, row.gpus = request
+        self._moments.count(record.kind, record.wall)
+        is_busy = row.is_busy
+        if was_busy is not is_busy or (is_busy and asked != request):
+            old = (1, *asked) if was_busy else (0, 0, 0)
+            new = (1, *request) if is_busy else (0, 0, 0)
+            self._moments.occupy(record.wall, *(b - a for a, b in zip(old, new, strict=True)))
+        self._touched[row.id] = row
 
     def _keep_facts(self, row: Row, before: Standing, record: JournalRecord) -> None:
         kind, now = record.kind, float(record.wall)
@@ -254,6 +286,7 @@ class Fold:
         self._attempts.append((
             row.number, standing.attempt, reason, standing.exit_code, clean(standing.detail),
             row.host, row.jobid, row.submitted_at, row.started_at, row.ended_at, row.seconds,
+            row.cores, row.gpus,
         ))  # fmt: skip
         row.forget_attempt()
 
@@ -282,20 +315,22 @@ class Fold:
             found = self._database.execute(select, (chore_id,)).fetchone()
             if found is None:
                 raise ValueError(f"{clean(chore_id, MAX_NAME)!r} is no chore of this run")
-            row = self._rows[chore_id] = _row_of(*found)
+            row = self._rows[chore_id] = _row_of(chore_id, *found)
         return row
 
 
 def _check(record: JournalRecord) -> None:
     """Check numbers that no table could hold; raises TypeError or ValueError."""
-    if not isfinite(record.wall) or not isfinite(record.monotonic):
+    if not (0 <= record.wall < MAX_WALL and -MAX_WALL < record.monotonic < MAX_WALL):
         raise ValueError("its time is none")
-    for number in (record.attempt, record.fields.get("x", 0) or 0):
+    for number in (record.epoch, record.attempt, record.fields.get("x", 0) or 0):
         if not isinstance(number, int) or not -MAX_NUMBER < number < MAX_NUMBER:
             raise ValueError("one of its numbers is none")
+    if record.sequence >= 2**63:
+        raise ValueError("its sequence number is none")
 
 
-def _row_of(number: int, name: str, *columns: Any) -> Row:
+def _row_of(chore_id: str, number: int, name: str, *columns: Any) -> Row:
     state, attempt, reason, exit_code, detail, root, host, jobid, *facts, further = columns
     standing = UNTOUCHED
     if state != ChoreState.BLOCKED or attempt or further:
@@ -307,7 +342,7 @@ def _row_of(number: int, name: str, *columns: Any) -> Row:
         if further:
             told = json.loads(further)
             standing = standing._replace(**told | {"avoid": tuple(told["avoid"])})
-    row = Row(number, name, standing, host, jobid, *facts)
+    row = Row(number, chore_id, name, standing, host, jobid, *facts)
     row.written_state, row.written_cluster = standing.state, row.cluster
     return row
 
@@ -320,7 +355,8 @@ def _values(row: Row) -> tuple[Any, ...]:
     return (
         s.state.value, s.attempt, s.reason and s.reason.value, s.exit_code, clean(s.detail),
         s.root, row.host, row.jobid, row.submitted_at, row.started_at, row.ended_at, row.seconds,
-        row.started_epoch, row.started_monotonic, row.cluster, further, row.number,
+        row.started_epoch, row.started_monotonic, row.cluster, row.cores, row.gpus, further,
+        row.number,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from matensemble.dashboard.index.fold import MAX_NAME, MAX_NUMBER, clean
+from matensemble.dashboard.index.bounds import MAX_NAME, MAX_NUMBER, clean
 from matensemble.errors import FormatError
 from matensemble.foreign_json import open_foreign, parse_foreign_json
 from matensemble.records import journal_chain

@@ -24,6 +24,9 @@ from matensemble.workdir import RunDir
 BATCH_LINES = 20_000
 """Lines a transaction: fewer cost more writes, more cost memory and let others wait."""
 
+BATCH_BYTES = 64 * 1024 * 1024
+"""Bytes of headers a transaction, from which on it ends: a chore may have very many upstream."""
+
 _NEXT_GENERATION = "UPDATE meta SET value = value + 1 WHERE name = 'generation'"
 
 
@@ -210,15 +213,20 @@ class RunIndex:
             return True
         path = self.run.chores_path
         offset = known.bookmark.offset if known else 0
-        headers = []
+        last, is_end = offset + BATCH_BYTES, False
         with open_foreign(path) as file:
             self._num_header_bytes = os.fstat(file.fileno()).st_size
-            for line in islice(lines_from(file, offset, str(path)), BATCH_LINES):
-                headers.append((offset, len(line), parse_foreign_json(line, path)))
-                offset += len(line)
-            is_end = len(headers) < BATCH_LINES
-            self._fold.add_chores(0, headers)
-            self._set(marks, 0, Mark(bookmark(file, offset), offset if is_end else None, 0, 0))
+            lines = lines_from(file, offset, str(path))
+            try:
+                for line in islice(lines, BATCH_LINES):
+                    self._fold.admit(0, offset, len(line), parse_foreign_json(line, path))
+                    offset += len(line)
+                    if offset > last:
+                        break
+                is_end = offset == self._num_header_bytes
+            finally:
+                end = offset if is_end else None
+                self._set(marks, 0, Mark(bookmark(file, offset), end, 0, 0))
         return is_end
 
     def _read_journal(self, marks: dict[int, Mark]) -> bool:

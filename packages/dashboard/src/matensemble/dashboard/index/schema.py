@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -52,6 +52,7 @@ CREATE INDEX by_ended ON chores(ended_at, number);
 CREATE INDEX by_host ON chores(host);
 CREATE INDEX by_reason ON chores(reason) WHERE reason IS NOT NULL;
 CREATE INDEX by_cluster ON chores(cluster) WHERE cluster IS NOT NULL;
+CREATE INDEX by_level ON chores(level, rank);
 CREATE INDEX by_retry ON chores(number) WHERE attempt > 1;
 CREATE TABLE attempts (            -- those before the latest
     chore INTEGER NOT NULL, attempt INTEGER NOT NULL,
@@ -84,6 +85,9 @@ CREATE TABLE group_edges (
     PRIMARY KEY (upstream, downstream)
 ) WITHOUT ROWID;
 CREATE TABLE levels (level INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+CREATE TABLE heights (             -- of groups
+    name TEXT PRIMARY KEY, level INTEGER NOT NULL  -- highest of its chores
+) WITHOUT ROWID;
 CREATE TABLE moments (             -- what happened in a second of wall time
     second INTEGER PRIMARY KEY,
     submitted INTEGER NOT NULL, started INTEGER NOT NULL, completed INTEGER NOT NULL,

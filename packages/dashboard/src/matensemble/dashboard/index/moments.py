@@ -1,0 +1,57 @@
+"""How many chores began and ended in each second of wall time, and how much they keep busy.
+
+Owns the table `moments`. Called by `fold` with what each record changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+
+from matensemble.records import RecordKind
+
+COUNTED = ("submitted", "started", "completed", "failed", "cancelled", "skipped", "requeued")
+_CHANGED = ("running", "cores", "gpus")
+_COLUMNS = (*COUNTED, *_CHANGED)
+_PLACES = {
+    RecordKind.SUBMIT_INTENT.value: 0,
+    RecordKind.STARTED.value: 1,
+    RecordKind.COMPLETED.value: 2,
+    RecordKind.REUSED.value: 2,
+    RecordKind.FAILED.value: 3,
+    RecordKind.CANCELLED.value: 4,
+    RecordKind.SKIPPED.value: 5,
+    RecordKind.REQUEUED.value: 6,
+}
+_BUSY = len(COUNTED)
+_ADD = (
+    f"INSERT INTO moments (second, {', '.join(_COLUMNS)}) "
+    f"VALUES (?{', ?' * len(_COLUMNS)}) ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in _COLUMNS)
+)
+
+
+class Moments:
+    """What happened in some seconds, to be added to the table."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[int, list[int]] = defaultdict(lambda: [0] * len(_COLUMNS))
+
+    def count(self, kind: str, wall: float) -> None:
+        """Count a record about a chore."""
+        place = _PLACES.get(kind)
+        if place is not None:
+            self._seconds[int(wall)][place] += 1
+
+    def occupy(self, wall: float, running: int, cores: int, gpus: int) -> None:
+        """Note that so many attempts more run, on so many more cores and GPUs; or fewer."""
+        moment = self._seconds[int(wall)]
+        moment[_BUSY] += running
+        moment[_BUSY + 1] += cores
+        moment[_BUSY + 2] += gpus
+
+    def write(self, database: sqlite3.Connection) -> None:
+        """Add it to the table, and forget it."""
+        added = [(second, *moment) for second, moment in self._seconds.items()]
+        database.executemany(_ADD, added)
+        self._seconds.clear()
