@@ -143,6 +143,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{run_id}/chores/{chore_id}/explanation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Why a chore waits, failed, was skipped or ran again */
+        get: operations["explainChore"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs/{run_id}/chores/{chore_id}/log": {
         parameters: {
             query?: never;
@@ -237,6 +254,23 @@ export interface paths {
         };
         /** A file of a chore, or a part of it, to keep */
         get: operations["downloadArtifact"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Two runs side by side */
+        get: operations["compareRuns"];
         put?: never;
         post?: never;
         delete?: never;
@@ -410,6 +444,47 @@ export interface components {
          */
         ChoreState: "blocked" | "ready" | "submitted" | "running" | "completed" | "failed" | "cancelled" | "skipped";
         /**
+         * ComparedRunResponse
+         * @description One of the two runs.
+         */
+        ComparedRunResponse: {
+            /** Id */
+            id: string;
+            /** Total */
+            total: number;
+            /** States */
+            states: {
+                [key: string]: number;
+            };
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
+         * ComparisonResponse
+         * @description Two runs side by side.
+         */
+        ComparisonResponse: {
+            a: components["schemas"]["ComparedRunResponse"];
+            b: components["schemas"]["ComparedRunResponse"];
+            /** Groups */
+            groups: components["schemas"]["GroupComparisonResponse"][];
+            /** Num Groups */
+            num_groups: number;
+            /** Failures */
+            failures: components["schemas"]["FailureComparisonResponse"][];
+            /** Num Failures */
+            num_failures: number;
+            /** Differences */
+            differences: components["schemas"]["DifferenceResponse"][];
+            /** Num Differences */
+            num_differences: number;
+            /** Num Only A */
+            num_only_a: number;
+            /** Num Only B */
+            num_only_b: number;
+            /** Is Complete */
+            is_complete: boolean;
+        };
+        /**
          * CountsResponse
          * @description How many chores stand where (`matensemble.status.Counts`).
          */
@@ -448,6 +523,82 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * DifferenceResponse
+         * @description A chore that both runs have and that stands elsewhere in them.
+         */
+        DifferenceResponse: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            state_a: components["schemas"]["ChoreState"];
+            state_b: components["schemas"]["ChoreState"];
+            reason_a: components["schemas"]["Reason"] | null;
+            reason_b: components["schemas"]["Reason"] | null;
+            /** Seconds A */
+            seconds_a: number | null;
+            /** Seconds B */
+            seconds_b: number | null;
+        };
+        /**
+         * DurationsResponse
+         * @description How long the chores of a group took, each by its latest attempt, however that ended.
+         */
+        DurationsResponse: {
+            /** Num Chores */
+            num_chores: number;
+            /** Median */
+            median: number;
+            /** P95 */
+            p95: number;
+            /** Max */
+            max: number;
+            /** Total */
+            total: number;
+        };
+        /**
+         * EarlierAttemptResponse
+         * @description An attempt that was not the last, and why.
+         */
+        EarlierAttemptResponse: {
+            /** Attempt */
+            attempt: number;
+            /** Text */
+            text: string;
+        };
+        /**
+         * ExplanationResponse
+         * @description Why a chore is where it is.
+         */
+        ExplanationResponse: {
+            /** Chore Id */
+            chore_id: string;
+            state: components["schemas"]["ChoreState"];
+            /** Because */
+            because: string[];
+            /** Hold */
+            hold: string;
+            /** Waits For */
+            waits_for: components["schemas"]["RelatedChoreResponse"][];
+            /** Num Waits For */
+            num_waits_for: number;
+            /** Num Upstream */
+            num_upstream: number;
+            /** Gathers */
+            gathers: components["schemas"]["GatheredGroupResponse"][];
+            /** Not Before */
+            not_before: number | null;
+            room: components["schemas"]["RoomResponse"] | null;
+            /** Chain */
+            chain: components["schemas"]["RelatedChoreResponse"][];
+            failure: components["schemas"]["FailureResponse"] | null;
+            /** Earlier */
+            earlier: components["schemas"]["EarlierAttemptResponse"][];
+            /** Source */
+            source: string;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
          * FailureClusterResponse
          * @description Failures that have reason and wording in common.
          */
@@ -462,6 +613,54 @@ export interface components {
             /** Skipped */
             skipped: number;
             sample: components["schemas"]["ChoreRow"];
+        };
+        /**
+         * FailureComparisonResponse
+         * @description Failures that have reason and wording in common, in both runs.
+         */
+        FailureComparisonResponse: {
+            reason: components["schemas"]["Reason"];
+            /** Pattern */
+            pattern: string;
+            where: components["schemas"]["Where"];
+            /** Failed A */
+            failed_a: number;
+            /** Failed B */
+            failed_b: number;
+            /** Skipped A */
+            skipped_a: number;
+            /** Skipped B */
+            skipped_b: number;
+            /** Sample A */
+            sample_a: string | null;
+            /** Sample B */
+            sample_b: string | null;
+        };
+        /**
+         * FailureResponse
+         * @description How the chore, or the root of its being skipped, failed.
+         */
+        FailureResponse: {
+            chore: components["schemas"]["RelatedChoreResponse"];
+            reason: components["schemas"]["Reason"];
+            /** Meaning */
+            meaning: string;
+            /** Advice */
+            advice: string;
+            /** Exit Code */
+            exit_code: number | null;
+            /** Detail */
+            detail: string;
+            /** Error Type */
+            error_type: string;
+            /** Message */
+            message: string;
+            /** Traceback */
+            traceback: string;
+            /** Outputs */
+            outputs: components["schemas"]["OutputResponse"][];
+            /** Not Again */
+            not_again: string;
         };
         /**
          * FailuresResponse
@@ -497,6 +696,30 @@ export interface components {
             problem: string;
         };
         /**
+         * GatheredGroupResponse
+         * @description A group whose results the chore collects.
+         */
+        GatheredGroupResponse: {
+            /** Name */
+            name: string;
+            /** Total */
+            total: number;
+            /** Ended */
+            ended: number;
+        };
+        /**
+         * GroupComparisonResponse
+         * @description A group in both runs.
+         */
+        GroupComparisonResponse: {
+            /** Name */
+            name: string;
+            a: components["schemas"]["GroupSideResponse"] | null;
+            b: components["schemas"]["GroupSideResponse"] | null;
+            /** Ratio */
+            ratio: number | null;
+        };
+        /**
          * GroupResponse
          * @description All chores of one name.
          */
@@ -509,6 +732,19 @@ export interface components {
             states: {
                 [key: string]: number;
             };
+        };
+        /**
+         * GroupSideResponse
+         * @description A group in one of the runs.
+         */
+        GroupSideResponse: {
+            /** Total */
+            total: number;
+            /** States */
+            states: {
+                [key: string]: number;
+            };
+            durations: components["schemas"]["DurationsResponse"] | null;
         };
         /**
          * GroupsResponse
@@ -562,6 +798,16 @@ export interface components {
             modified_at: number;
         };
         /**
+         * OutputResponse
+         * @description The end of what a chore printed.
+         */
+        OutputResponse: {
+            /** Stream */
+            stream: string;
+            /** Lines */
+            lines: string[];
+        };
+        /**
          * Problem
          * @description Why there is no other answer.
          */
@@ -592,6 +838,43 @@ export interface components {
             content: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * RelatedChoreResponse
+         * @description Another chore that has to do with the one in question.
+         */
+        RelatedChoreResponse: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            state: components["schemas"]["ChoreState"];
+            /** Because */
+            because: string;
+        };
+        /**
+         * RoomResponse
+         * @description What the chore asks for, against what there is.
+         */
+        RoomResponse: {
+            /** Request */
+            request: string;
+            /** Cores */
+            cores: number;
+            /** Gpus */
+            gpus: number;
+            /** Duration */
+            duration: number | null;
+            /** Free Cores */
+            free_cores: number;
+            /** Total Cores */
+            total_cores: number;
+            /** Free Gpus */
+            free_gpus: number;
+            /** Total Gpus */
+            total_gpus: number;
+            /** Avoids */
+            avoids: string[];
         };
         /**
          * RootFailureResponse
@@ -782,6 +1065,12 @@ export interface components {
          * @enum {string}
          */
         Stream: "stdout" | "stderr";
+        /**
+         * Where
+         * @description In which of the runs something is.
+         * @enum {string}
+         */
+        Where: "only_a" | "only_b" | "both";
     };
     responses: never;
     parameters: never;
@@ -1415,6 +1704,85 @@ export interface operations {
             };
         };
     };
+    explainChore: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                run_id: string;
+                /** @description Id of the chore */
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExplanationResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     readLog: {
         parameters: {
             query?: {
@@ -1886,6 +2254,83 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    compareRuns: {
+        parameters: {
+            query: {
+                a: string;
+                b: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComparisonResponse"];
                 };
             };
             /** @description Asked under a foreign name */

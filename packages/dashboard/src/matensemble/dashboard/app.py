@@ -22,7 +22,9 @@ from starlette.staticfiles import StaticFiles
 from matensemble.dashboard.catalog import Catalog
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.routes.chores import chore_routes
+from matensemble.dashboard.routes.compare import compare_routes
 from matensemble.dashboard.routes.events import event_routes, look_for_events
+from matensemble.dashboard.routes.explanation import explanation_routes
 from matensemble.dashboard.routes.logs import log_routes
 from matensemble.dashboard.routes.runs import run_routes
 from matensemble.dashboard.routes.settings import settings_routes
@@ -130,7 +132,9 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access, *, allow_actions: b
         run_routes(catalog),
         event_routes(catalog, streams),
         chore_routes(catalog, indexes),
+        explanation_routes(catalog, indexes),
         log_routes(catalog),
+        compare_routes(indexes),
     ):
         app.include_router(router, prefix=V1, responses={**refusals, **missing})
 

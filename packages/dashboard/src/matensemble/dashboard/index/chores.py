@@ -217,11 +217,19 @@ def read_groups(database: sqlite3.Connection) -> tuple[dict[str, dict[str, int]]
     return groups, total
 
 
-def read_clusters(database: sqlite3.Connection) -> list[tuple[sqlite3.Row, sqlite3.Row]]:
+def count_states(database: sqlite3.Connection) -> dict[str, int]:
+    """Return how many chores stand where; states of none are left out."""
+    select = "SELECT state, sum(count) AS size FROM counts GROUP BY state HAVING size > 0"
+    return dict(map(tuple, database.execute(select)))
+
+
+def read_clusters(
+    database: sqlite3.Connection, limit: int = MAX_CLUSTERS
+) -> list[tuple[sqlite3.Row, sqlite3.Row]]:
     """Return the clusters with most failures and a chore of each."""
     clusters = database.execute(
         "SELECT * FROM clusters WHERE failed > 0 ORDER BY failed + skipped DESC, id LIMIT ?",
-        (MAX_CLUSTERS,),
+        (limit,),
     ).fetchall()
     # The first that failed like this may have been retried since.
     sample = (
