@@ -3,6 +3,8 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   plugins: [react()],
+  // Whatever prefix a proxy puts before the page, its parts stand beside it.
+  base: "./",
   build: {
     // Into the Python package: the wheel ships what lies there.
     outDir: "../packages/dashboard/src/matensemble/dashboard/static",

@@ -1,23 +1,24 @@
-import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 
 import { startSession } from "./api/client";
-import { RunPage } from "./pages/RunPage";
-import "./style.css";
+import { App } from "./App";
+import { restoreTheme } from "./shell/theme";
+import "./style/tokens.css";
+import "./style/page.css";
+import "./style/shell.css";
 
 const container = document.getElementById("root");
 if (container === null) {
   throw new Error("index.html has no element with the id root");
 }
 const root = createRoot(container);
+restoreTheme();
 
 function show() {
   root.render(
     <StrictMode>
-      <QueryClientProvider client={new QueryClient()}>
-        <RunPage />
-      </QueryClientProvider>
+      <App />
     </StrictMode>,
   );
 }

@@ -2,12 +2,18 @@
 import createClient from "openapi-fetch";
 
 import type { components, paths } from "./generated/schema";
+import { noteServerTime } from "./serverClock";
 
-export type RunStatus = components["schemas"]["RunStatusResponse"];
-export type RunState = components["schemas"]["RunState"];
-export type Counts = components["schemas"]["CountsResponse"];
-export type RootFailure = components["schemas"]["RootFailureResponse"];
-type Problem = components["schemas"]["Problem"];
+export type Schemas = components["schemas"];
+export type Run = Schemas["RunResponse"];
+export type RunStatus = Schemas["RunStatusResponse"];
+export type RunState = Schemas["RunState"];
+export type ChoreState = Schemas["ChoreState"];
+export type ChoreRow = Schemas["ChoreRow"];
+export type Counts = Schemas["CountsResponse"];
+export type Freshness = Schemas["FreshnessResponse"];
+export type RootFailure = Schemas["RootFailureResponse"];
+type Problem = Schemas["Problem"];
 
 /** An answer that is not the data asked for. */
 export class ApiError extends Error {
@@ -20,30 +26,34 @@ export class ApiError extends Error {
   }
 }
 
-const client = createClient<paths>({
-  baseUrl: window.location.origin,
+/** Address of the page without its fragment: it may stand below a prefix. Ends with a slash. */
+export const BASE_URL = new URL(".", window.location.href).href;
+
+/** Header that a page of another origin cannot send without asking first. */
+export const OWN_HEADERS = { "X-MatEnsemble": "1" };
+
+/** Asks the server; the answer is unwrapped by `take`. */
+export const client = createClient<paths>({
+  baseUrl: BASE_URL,
   // Looked up at each call, so that tests can put theirs in its place.
   fetch: (request) => globalThis.fetch(request),
 });
 
-/** A status, and when the server said so. */
-export interface StatusAnswer {
-  status: RunStatus;
-  /** Server's clock minus this browser's, in milliseconds: ages must not depend on the latter. */
-  clockOffset: number;
+/** What the client answers; `data` or `error`. */
+interface Answer<T> {
+  data?: T;
+  error?: Problem;
+  response: Response;
 }
 
-/** Fetch the content of status.json. Throws `ApiError`, or `TypeError` where nobody answers. */
-export async function fetchStatus(signal: AbortSignal): Promise<StatusAnswer> {
-  const { data, error, response } = await client.GET("/api/status", { signal });
+/** Return the data of an answer. Throws `ApiError`, or `TypeError` where nobody answers. */
+export async function take<T>(asked: Promise<Answer<T>>): Promise<T> {
+  const { data, error, response } = await asked;
+  noteServerTime(response);
   if (data === undefined) {
     throw new ApiError(response.status, error);
   }
-  const serverTime = Date.parse(response.headers.get("date") ?? "");
-  return {
-    status: data,
-    clockOffset: Number.isNaN(serverTime) ? 0 : serverTime - Date.now(),
-  };
+  return data;
 }
 
 /**
@@ -52,13 +62,14 @@ export async function fetchStatus(signal: AbortSignal): Promise<StatusAnswer> {
  * It leaves the address bar and the history entry first: neither should show it to anybody.
  */
 export async function startSession(): Promise<void> {
-  const token = new URLSearchParams(window.location.hash.slice(1)).get("token");
+  const fragment = new URLSearchParams(window.location.hash.slice(1));
+  const token = fragment.get("token");
   if (token === null) {
     return;
   }
   window.history.replaceState(null, "", window.location.pathname);
   const { error, response } = await client.POST("/api/session", {
-    headers: { Authorization: `Bearer ${token}` },
+    headers: { ...OWN_HEADERS, Authorization: `Bearer ${token}` },
   });
   if (!response.ok) {
     throw new ApiError(response.status, error);

@@ -13,7 +13,7 @@ it("exchanges the token and removes it from the address", async () => {
   await startSession();
   const request = server.mock.calls[0]?.[0];
   expect(request?.method).toBe("POST");
-  expect(request?.url).toBe(`${window.location.origin}/api/session`);
+  expect(request?.url).toBe(`http://localhost:3000/api/session`);
   expect(request?.headers.get("authorization")).toBe("Bearer a-b_c");
   expect(window.location.href).not.toContain("a-b_c");
 });

@@ -1,5 +1,54 @@
 import "@testing-library/jest-dom/vitest";
 import { cleanup } from "@testing-library/react";
-import { afterEach } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, vi } from "vitest";
 
-afterEach(cleanup);
+import { FakeEventSource } from "./eventSource";
+import { NOW } from "./fixtures";
+
+// What jsdom lacks; configurable, so that a test may put its own there.
+const LACKING: [object, string, unknown][] = [
+  [globalThis, "EventSource", FakeEventSource],
+  [window, "matchMedia", (media: string) => Object.assign(new EventTarget(), { media, matches: false })],
+  [
+    globalThis,
+    "ResizeObserver",
+    class {
+      observe = vi.fn();
+      unobserve = vi.fn();
+      disconnect = vi.fn();
+    },
+  ],
+  [HTMLDialogElement.prototype, "showModal", openDialog],
+  [HTMLDialogElement.prototype, "close", closeDialog],
+];
+for (const [owner, name, value] of LACKING) {
+  Object.defineProperty(owner, name, { value, configurable: true, writable: true });
+}
+
+function openDialog(this: HTMLDialogElement): void {
+  this.open = true;
+}
+
+function closeDialog(this: HTMLDialogElement): void {
+  this.open = false;
+}
+
+// After the stubs: the modules of the page look at them when they are loaded.
+const { server } = await import("./server");
+
+beforeAll(() => {
+  server.listen({ onUnhandledRequest: "error" });
+});
+beforeEach(() => {
+  vi.useFakeTimers({ now: NOW, toFake: ["Date"] });
+});
+afterEach(() => {
+  cleanup();
+  server.resetHandlers();
+  FakeEventSource.forget();
+  localStorage.clear();
+  vi.useRealTimers();
+});
+afterAll(() => {
+  server.close();
+});

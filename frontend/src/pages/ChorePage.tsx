@@ -1,0 +1,3 @@
+export function ChorePage() {
+  return <h2>Chore</h2>;
+}

@@ -1,0 +1,3 @@
+export function ChoresPage() {
+  return <h2>Chores</h2>;
+}

@@ -1,0 +1,3 @@
+export function ComparePage() {
+  return <h2>Compare</h2>;
+}

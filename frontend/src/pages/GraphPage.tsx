@@ -1,0 +1,3 @@
+export function GraphPage() {
+  return <h2>Graph</h2>;
+}

@@ -1,0 +1,20 @@
+import { isRouteErrorResponse, Link, useRouteError } from "react-router";
+
+/** What stands where no page does, or where one broke. */
+export function MissingPage() {
+  const error = useRouteError();
+  const isFault = error !== undefined && !isRouteErrorResponse(error);
+  return (
+    <section className="missing">
+      <h1>{isFault ? "This page broke" : "There is no such page"}</h1>
+      <p>
+        {isFault
+          ? `The page made a mistake: ${error instanceof Error ? error.message : "unknown"}. Reload it; if it happens again, it is worth a report.`
+          : "The address may be cut, or of another version."}
+      </p>
+      <p>
+        <Link to="/">To the runs</Link>
+      </p>
+    </section>
+  );
+}

@@ -1,0 +1,3 @@
+export function ReportPage() {
+  return <h2>Report</h2>;
+}

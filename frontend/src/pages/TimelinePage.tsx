@@ -1,0 +1,3 @@
+export function TimelinePage() {
+  return <h2>Timeline</h2>;
+}

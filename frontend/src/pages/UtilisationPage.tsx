@@ -1,0 +1,3 @@
+export function UtilisationPage() {
+  return <h2>Utilisation</h2>;
+}

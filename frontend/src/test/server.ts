@@ -1,0 +1,53 @@
+/** The server of the tests: each route answers a plain run unless a test says otherwise. */
+import { http, HttpResponse, type JsonBodyType } from "msw";
+import { setupServer } from "msw/node";
+
+import type { Run, RunStatus } from "../api/client";
+import { makeStatus } from "./fixtures";
+
+export const RUN_ID = "matensemble_workflow-20260301_105551";
+export const RUN_URL = `/runs/${RUN_ID}`;
+
+const API = "http://localhost:3000/api/v1";
+
+export function makeRun(status: Partial<RunStatus> = {}, parts: Partial<Run> = {}): Run {
+  return { ...makeListedRun(makeStatus(status)), ...parts };
+}
+
+function makeListedRun(status: RunStatus): Run {
+  return { id: RUN_ID, health: "alive", problem: "", status } as Run;
+}
+
+export const server = setupServer(
+  answer("/settings", { version: "0.6.0", root: "~/study", is_single_run: false, allow_actions: false }),
+  answer(RUN_URL, makeRun()),
+);
+
+/** Answer a GET below /api/v1 with JSON; later ones come first: `server.use(answer(…))`. */
+export function answer(path: string, body: JsonBodyType, status = 200) {
+  return http.get(`${API}${path}`, () =>
+    HttpResponse.json(body, { status, headers: { date: new Date(Date.now()).toUTCString() } }),
+  );
+}
+
+/** Answer by the question: its search parameters, or what was sent. */
+export function answerBy(
+  path: string,
+  respond: (url: URL, request: Request) => JsonBodyType | Response | Promise<JsonBodyType | Response>,
+  method: "get" | "post" = "get",
+) {
+  return http[method](`${API}${path}`, async ({ request }) => {
+    const body = await respond(new URL(request.url), request);
+    return body instanceof Response ? body : HttpResponse.json(body);
+  });
+}
+
+/** Refuse with a problem, as the server words it. */
+export function refuse(path: string, status: number, detail: string) {
+  return answer(path, { title: "No", detail }, status);
+}
+
+/** Break the connection. */
+export function cut(path: string) {
+  return http.get(`${API}${path}`, () => HttpResponse.error());
+}
