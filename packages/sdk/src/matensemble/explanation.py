@@ -17,16 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from matensemble.chronicle import Attempt, Chronicle
-from matensemble.history import ChoreIndex, describe_standing
-from matensemble.model import ChoreState, Resources, RunState
-from matensemble.policy import NEVER_RETRIED, OnFailure
+from matensemble.history import ChoreIndex
+from matensemble.model import ChoreState, Resources
+from matensemble.policy import is_satisfied
 from matensemble.records import JournalRecord, about, read_records
 from matensemble.replay import UNTOUCHED, Replay
 from matensemble.results import read_error_record
 from matensemble.reuse import why_not_reused
 from matensemble.runs import look_at
-from matensemble.status import RunStatus
-from matensemble.terminal import describe_seconds, plural
+from matensemble.standing import describe_standing
+from matensemble.terminal import describe_seconds
+from matensemble.waiting import (
+    describe_hold,
+    describe_order,
+    describe_request,
+    describe_room,
+    why_not_again,
+)
 from matensemble.workdir import ERROR, STDERR, STDOUT, RunDir
 
 MAX_NAMED = 5
@@ -219,9 +226,9 @@ class _Explainer:
 
     def _is_satisfied(self, chore_id: str) -> bool:
         state = self._standings.get(chore_id, UNTOUCHED).state
-        if state in (ChoreState.FAILED, ChoreState.SKIPPED):
-            return self._index[chore_id].policy.on_failure is OnFailure.IGNORE
-        return state is ChoreState.COMPLETED
+        if state is ChoreState.BLOCKED:
+            return False  # without looking for its header
+        return is_satisfied(state, self._index[chore_id].policy.on_failure)
 
     def _describe(self, chore_id: str) -> str:
         standing = self._standings.get(chore_id, UNTOUCHED)
@@ -254,40 +261,31 @@ class _Explainer:
 
     def _why_nothing_happens(self) -> tuple[str, ...]:
         """Return what holds up every chore of the run; nothing where it goes on."""
-        status, hold = self._status, self._chronicle.hold
-        if self._lost is not None:
-            return (f"the driver of the run seems lost: {self._lost}",)
-        if status is None:
-            has_begun = self._run.journal_path.exists()
-            return ("the run is being started",) if has_begun else ("the run was not started",)
-        if status.state.is_terminal:
-            return (f"the run is over: it is {status.state.value}{_in_brackets(status.detail)}",)
-        if status.state is RunState.RUNNING or self._standing.is_live:
+        status = self._status
+        goes_on = self._lost is None and status is not None and not status.state.is_terminal
+        if self._standing.is_live and goes_on:
             return ()  # a chore that runs goes on, whatever else does not
-        if status.state is RunState.PAUSED:
-            who = f", by {hold.who}" if hold is not None else ""
-            return (f"held: the run is paused{who}",)
-        return (f"held: the run is {status.state.value}{_in_brackets(status.detail)}",)
+        text = describe_hold(
+            status,
+            self._lost,
+            has_begun=self._run.journal_path.exists(),
+            paused_by=self._chronicle.hold.who if self._chronicle.hold is not None else "",
+        )
+        return (text,) if text else ()
 
     def _why_no_room(self) -> tuple[str, ...]:
         """Return what it asks for against what there is."""
         standing, status = self._standing, self._status
-        if self._chronicle.attempts:
-            first = "its next attempt"
-        elif self._chore.upstream:
-            first = "every chore it depends on is done; it"
-        else:
-            first = "it depends on no other chore, and"
-        lines = [f"{first} asks for {self._resources().describe()}"]
-        if standing.avoid:
-            lines.append(f"keeps off {', '.join(standing.avoid)}, where attempts of it were lost")
+        lines = describe_request(
+            self._resources(),
+            has_attempts=bool(self._chronicle.attempts),
+            has_upstream=bool(self._chore.upstream),
+            avoid=standing.avoid,
+        )
         if status is not None and not status.state.is_terminal:
-            lines.append(_describe_room(status, self._replay.run_started.get("nodes")))
-            if (limit := self._resources().duration) is not None:
-                text = f"may run for {describe_seconds(limit)}"
-                lines.append(f"{text}, so it starts only where that much time is left")
+            lines.append(describe_room(status, self._replay.run_started.get("nodes")))
             nice = standing.nice if standing.nice is not None else self._chore.nice
-            lines.append(f"its nice is {nice}; those with a lower one come first")
+            lines += describe_order(nice, self._resources().duration)
         return tuple(lines)
 
     def _resources(self) -> Resources:
@@ -298,19 +296,10 @@ class _Explainer:
     # --- failed -------------------------------------------------------------------------------
 
     def _why_failed(self) -> tuple[str, ...]:
-        standing, retry = self._standing, self._chore.policy.retry
-        lines = [describe_standing(standing)]
-        if standing.reason is None or standing.reason in NEVER_RETRIED:
-            return tuple(lines)
+        standing = self._standing
         error_type = read_error_record(self._run.chore_file(self._chore.id, ERROR)).get("type", "")
-        if retry is None:
-            lines.append("it was not tried again: no retries were asked for")
-        elif not retry.covers(standing.reason, standing.exit_code, error_type):
-            lines.append("it was not tried again: its retries do not cover this failure")
-        elif standing.retries >= retry.limit:
-            num = plural(retry.limit, "further attempt")
-            lines.append(f"it was not tried again: {num} is all it may use")
-        return tuple(lines)
+        not_again = why_not_again(standing, self._chore.policy.retry, error_type)
+        return tuple(filter(None, (describe_standing(standing), not_again)))
 
     def _failure(self, chore_id: str) -> Failure | None:
         standing = self._standings.get(chore_id, UNTOUCHED)
@@ -363,21 +352,6 @@ class _Explainer:
             if not path.is_dir() and attempt.number == latest:
                 path = self._run.chore_dir(self._chore.id)
             yield replace(attempt, directory=str(path) if path.is_dir() else "")
-
-
-def _in_brackets(text: str) -> str:
-    return f" ({text})" if text else ""
-
-
-def _describe_room(status: RunStatus, nodes: Any) -> str:
-    """Return what the allocation has, and what is free of it."""
-    text = f"free are {status.free_cores:,} of {plural(status.total_cores, 'core')}"
-    if status.total_gpus:
-        text += f" and {status.free_gpus:,} of {plural(status.total_gpus, 'GPU')}"
-    if isinstance(nodes, list) and len(nodes) > 1:
-        largest = max((node[1] for node in nodes), default=0)
-        text += f", on {len(nodes):,} nodes of at most {plural(largest, 'core')}"
-    return text
 
 
 def read_tail(path: Path) -> tuple[str, ...]:

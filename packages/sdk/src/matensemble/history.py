@@ -16,6 +16,7 @@ from matensemble.foreign_json import parse_foreign_json
 from matensemble.model import ChoreState, RunState
 from matensemble.records import RecordKind, about, journal_chain, read_records, scan_journal
 from matensemble.replay import UNTOUCHED, Replay, Standing
+from matensemble.standing import describe_standing
 from matensemble.workdir import RunDir
 
 MAX_NAMED = 5
@@ -230,18 +231,3 @@ class ChoreHistory:
             self._seen = seen
         except FileNotFoundError:
             return  # not started, or a takeover is under way
-
-
-def describe_standing(standing: Standing) -> str:
-    """Return one line about where a chore stands; empty where its state says it all."""
-    state = standing.state
-    if state is ChoreState.SKIPPED:
-        return f"{standing.root}, which it depends on, has no result"
-    if state is ChoreState.RUNNING:
-        return f"on {standing.host}" if standing.host else ""
-    if state is ChoreState.COMPLETED:
-        return f"taken over from {standing.source}" if standing.source else ""
-    reason = standing.reason.value if standing.reason is not None else ""
-    if standing.exit_code is not None:
-        reason += f" (exit code {standing.exit_code})"
-    return ": ".join(filter(None, (reason, standing.detail)))

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from matensemble.errors import InvalidOptionError
-from matensemble.model import Reason, parse_duration
+from matensemble.model import ChoreState, Reason, parse_duration
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -46,6 +46,20 @@ class OnFailure(StrEnum):
     """The run stops: what runs is cancelled, nothing more starts."""
     IGNORE = "ignore"
     """Its dependents run, and receive the `ChoreFailedError` as its result."""
+
+
+def is_satisfied(state: ChoreState, on_failure: OnFailure) -> bool:
+    """Return whether the dependents of a chore need not wait for it any more.
+
+    Parameters
+    ----------
+    state, on_failure
+        Of the chore.
+    """
+    if state is ChoreState.COMPLETED:
+        return True
+    has_failed = state is ChoreState.FAILED or state is ChoreState.SKIPPED
+    return has_failed and on_failure is OnFailure.IGNORE
 
 
 @dataclass(frozen=True, slots=True)

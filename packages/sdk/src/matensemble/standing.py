@@ -110,6 +110,21 @@ def after(before: Standing, record: JournalRecord) -> Standing:  # noqa: PLR0911
             return before
 
 
+def describe_standing(standing: Standing) -> str:
+    """Return one line about where a chore stands; empty where its state says it all."""
+    state = standing.state
+    if state is ChoreState.SKIPPED:
+        return f"{standing.root}, which it depends on, has no result"
+    if state is ChoreState.RUNNING:
+        return f"on {standing.host}" if standing.host else ""
+    if state is ChoreState.COMPLETED:
+        return f"taken over from {standing.source}" if standing.source else ""
+    reason = standing.reason.value if standing.reason is not None else ""
+    if standing.exit_code is not None:
+        reason += f" (exit code {standing.exit_code})"
+    return ": ".join(filter(None, (reason, standing.detail)))
+
+
 def _renewed(before: Standing, state: ChoreState, attempt: int, **changes: Any) -> Standing:
     """Return a standing without what belonged to the state before."""
     blank = {

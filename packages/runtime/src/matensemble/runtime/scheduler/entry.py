@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from matensemble.chore import Chore
 from matensemble.model import ChoreState, Reason, Resources
-from matensemble.policy import OnFailure
+from matensemble.policy import OnFailure, is_satisfied
 from matensemble.runtime.scheduler.resources import Placement, Shape
-from matensemble.runtime.scheduler.states import BLOCKED, COMPLETED, FAILED, SKIPPED
+from matensemble.runtime.scheduler.states import BLOCKED
 
 
 class Group:
@@ -121,9 +121,7 @@ class Entry:
     @property
     def is_satisfied(self) -> bool:
         """Whether its dependents need not wait for it any more."""
-        if self.state is COMPLETED:
-            return True
-        return self.state in (FAILED, SKIPPED) and self.is_ignoring
+        return is_satisfied(self.state, self.chore.policy.on_failure)
 
 
 class Transition(NamedTuple):
