@@ -87,6 +87,7 @@ class RecordKind(StrEnum):
 
 _KIND_TEXT = {kind: kind.value for kind in RecordKind}
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+_decode = json.JSONDecoder().raw_decode  # `json.loads` first guesses the encoding
 
 
 class JournalRecord(NamedTuple):
@@ -153,7 +154,10 @@ def decode_journal_line(line: bytes, path: str = "journal.jsonl") -> JournalReco
     if not mark or not tail.endswith(b'"}') or tail[:-2] != b"%08x" % crc32(body):
         raise FormatError(path, f"a journal line is damaged: {line[:80]!r}")
     try:
-        data = json.loads(line)
+        text = line.decode()
+        data, end = _decode(text)
+        if end != len(text):
+            raise ValueError("something stands behind it")
         data.pop("z")
         sequence, epoch = data.pop("s"), data.pop("e")
         if type(sequence) is not int or type(epoch) is not int:
