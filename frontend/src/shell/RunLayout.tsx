@@ -61,10 +61,11 @@ export function RunLayout() {
 }
 
 function RunNav({ runId, numFailed }: { runId: string; numFailed: number }) {
+  const base = `/runs/${encodeURIComponent(runId)}`;
   return (
     <nav className="run-nav" aria-label="Pages of the run">
       {PAGES.map((page) => (
-        <RunLink key={page.path} to={`/runs/${encodeURIComponent(runId)}/${page.path}`} {...page}>
+        <RunLink key={page.path} to={page.path === "" ? base : `${base}/${page.path}`} {...page}>
           {page.path === "failures" && numFailed > 0 && <span className="count">{numFailed}</span>}
         </RunLink>
       ))}
