@@ -22,7 +22,7 @@ from pathlib import Path
 import cloudpickle
 from row import HEADER, Row, print_rows
 
-from matensemble import light_pickle, wire
+from matensemble import disk, light_pickle, wire
 from matensemble.workdir import RunDir
 
 FLOOR = "python -c 'import cloudpickle'"
@@ -55,7 +55,7 @@ def write_campaign(root: Path) -> RunDir:
     """Write a run directory with one completed chore and three that use its result."""
     run = RunDir(root)
     for path in (root, run.out_dir, run.registry_dir, run.chore_dir("chore-up-0001")):
-        wire.make_dir(path)
+        disk.make_dir(path)
     wire.write_result(
         run.chore_file("chore-up-0001", "result.pickle"), wire.dumps({"minimum": -3.5}), 1
     )
@@ -64,11 +64,11 @@ def write_campaign(root: Path) -> RunDir:
     reference = OutputReference("chore-up-0001")
     call, _ = wire.freeze(((reference, 0.02), {}))
     command, _ = wire.freeze((["true", reference["minimum"]], {"in.data": "text"}))
-    wire.write_atomic(run.arguments_path, call, command)
+    disk.write_atomic(run.arguments_path, call, command)
     if __name__ != "__main__":  # as if a user's script held the two
         cloudpickle.register_pickle_by_value(sys.modules[__name__])
     for name, function in (("light", energy), ("real", Energy())):
-        wire.write_atomic(run.registry_dir / name, cloudpickle.dumps(function, 5))
+        disk.write_atomic(run.registry_dir / name, cloudpickle.dumps(function, 5))
         write_record(run, name, "python", (0, len(call)), callable=name)
     write_record(run, "program", "executable", (len(call), len(command)))
     return run
@@ -78,7 +78,7 @@ def write_record(
     run: RunDir, name: str, kind: str, place: tuple[int, int], **fields: object
 ) -> None:
     """Write the record of a chore as the driver does."""
-    wire.make_dir(run.chore_dir(f"chore-{name}-0001"))
+    disk.make_dir(run.chore_dir(f"chore-{name}-0001"))
     record = {
         "id": f"chore-{name}-0001",
         "name": name,
@@ -91,7 +91,7 @@ def write_record(
         **fields,
     }
     path = run.chore_file(f"chore-{name}-0001", "chore.pickle")
-    wire.write_atomic(path, wire.encode_record(record))
+    disk.write_atomic(path, wire.encode_record(record))
 
 
 def list_cases(run: RunDir) -> list[Case]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from sim_world import World
 
-from matensemble import spawned, wire, workdir
+from matensemble import disk, spawned, wire, workdir
 from matensemble.chore import ChoreSpec
 from matensemble.errors import ResultCorruptError, ResultMissingError
 from matensemble.model import Reason
@@ -280,7 +280,7 @@ class Cluster:
 
     def _write_error(self, job: Job, error: dict[str, Any]) -> None:
         path = job.request.cwd / workdir.ERROR
-        wire.write_atomic(path, json.dumps({**error, "attempt": job.request.attempt}).encode())
+        disk.write_atomic(path, json.dumps({**error, "attempt": job.request.attempt}).encode())
 
     def _succeed(self, job: Job) -> None:
         request = job.request

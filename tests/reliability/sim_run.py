@@ -17,7 +17,7 @@ from sim_cluster import Cluster, SimExecutor
 from sim_world import Disk, Killed, VirtualInbox, World
 
 import matensemble.manager
-from matensemble import wire
+from matensemble import disk
 from matensemble.control import Request, Selection, Verb
 from matensemble.errors import (
     ChoreFailedError,
@@ -332,9 +332,9 @@ class Simulation:
             by={"user": "somebody"},
         )
         if not self.run.control_dir.exists():
-            wire.make_dir(self.run.control_dir)
+            disk.make_dir(self.run.control_dir)
         path = self.run.control_dir / f"request-{request.id}.json"
-        wire.write_atomic(path, json.dumps(request.to_json()).encode())
+        disk.write_atomic(path, json.dumps(request.to_json()).encode())
         self.story.counts["requests"] += 1
 
     def _wants_more(self, results: Results) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.model import RunState
 from matensemble.records import RecordKind
 from matensemble.runtime.clock import SYSTEM_CLOCK
@@ -108,11 +108,11 @@ def status_of(number: int, state: RunState) -> bytes:
 
 def test_nobody_sees_a_part_of_a_status(tmp_path):
     run = RunDir(tmp_path)
-    wire.write_atomic(run.status_path, status_of(0, RunState.RUNNING))
+    disk.write_atomic(run.status_path, status_of(0, RunState.RUNNING))
     readers = Readers(READ_STATUS, run.status_path)
     for number in range(1, NUM_REPLACEMENTS):
-        wire.write_atomic(run.status_path, status_of(number, RunState.RUNNING))
-    wire.write_atomic(run.status_path, status_of(NUM_REPLACEMENTS, RunState.COMPLETED))
+        disk.write_atomic(run.status_path, status_of(number, RunState.RUNNING))
+    disk.write_atomic(run.status_path, status_of(NUM_REPLACEMENTS, RunState.COMPLETED))
     seen = readers.answers()
     print(f"{NUM_REPLACEMENTS} replacements; the readers saw {seen}")
     assert min(seen) > 10

@@ -173,7 +173,7 @@ def test_an_answer_that_cannot_be_written_is_tried_again(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr("matensemble.wire.write_atomic", fail)
+        full.setattr("matensemble.disk.write_atomic", fail)
         desk.answer(taken, control.Answer(id=request.id, done=True, text="paused"))
         assert desk.poll() == []  # it was carried out, and is not carried out twice
         assert names(run) == ["request"]

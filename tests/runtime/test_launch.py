@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from matensemble import wire
+from matensemble import disk, wire
 from matensemble.chore import Chore
 from matensemble.model import ChoreState, ChoreType, Reason
 from matensemble.pipeline import Pipeline
@@ -90,7 +90,7 @@ def test_a_disk_that_fills_up_while_preparing_changes_nothing_for_the_next_try(
 ):
     preparer.prepare(Submit(python("c"), 1, None))
     run.chore_file("c", "checkpoint").touch()
-    real, num_writes = wire.write_atomic, 0
+    real, num_writes = disk.write_atomic, 0
 
     def full(path, *chunks):
         nonlocal num_writes
@@ -99,7 +99,7 @@ def test_a_disk_that_fills_up_while_preparing_changes_nothing_for_the_next_try(
             raise OSError(28, "No space left on device", str(path))
         real(path, *chunks)
 
-    monkeypatch.setattr(wire, "write_atomic", full)
+    monkeypatch.setattr(disk, "write_atomic", full)
     with pytest.raises(OSError, match="No space left"):
         preparer.prepare(Submit(python("c"), 2, None))
     request = preparer.prepare(Submit(python("c"), 2, None))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.errors import RunOwnedError
 from matensemble.model import RunState
 from matensemble.owner import present_owner
@@ -67,7 +67,7 @@ def race(run: RunDir, start: int, news: int) -> None:
     while not lease.is_deposed():
         beat += 1
         status = RunStatus(run="r", state=RunState.RUNNING, epoch=lease.epoch, beat=beat)
-        wire.write_atomic(run.status_path, json.dumps(status.to_json()).encode())
+        disk.write_atomic(run.status_path, json.dumps(status.to_json()).encode())
         time.sleep(BEAT_SECONDS)
     tell("deposed", lease.epoch)
 

@@ -10,7 +10,7 @@ from itertools import count
 import cloudpickle
 import pytest
 
-from matensemble import wire
+from matensemble import disk, wire
 from matensemble.file_watch import FileWatch
 from matensemble.model import ChoreType
 from matensemble.pipeline import Pipeline
@@ -74,7 +74,7 @@ def open_cache(run_dir):
 
 def compute(run_dir, chore, attempt):
     directory = run_dir.chore_dir(chore.id)
-    wire.make_dir(directory)
+    disk.make_dir(directory)
     (directory / "stderr").write_text("noise")
     if chore.kind is ChoreType.EXECUTABLE:
         (directory / "stdout").write_text("said")

@@ -7,7 +7,7 @@ import types
 import pytest
 from hypothesis import given, strategies as st
 
-from matensemble import chore as chores
+from matensemble import chore as chores, model
 from matensemble.chore import CallShape, Chore, ChoreRegistry, ChoreSpec, Place
 from matensemble.errors import (
     DuplicateNameError,
@@ -33,7 +33,7 @@ CHORES = st.builds(
     deps=st.lists(NAMES | NAMES.map(Gather), unique=True, max_size=3).map(tuple),
     after=st.lists(NAMES, max_size=2).map(tuple),
     resources=st.builds(Resources, num_tasks=st.integers(1, 9), mpi=st.booleans()),
-    nice=st.integers(*chores.NICE_RANGE),
+    nice=st.integers(*model.NICE_RANGE),
     success_codes=st.lists(st.integers(-64, 255), min_size=1, max_size=3).map(tuple),
     callable=NAMES,
     arguments=PLACES,
@@ -105,7 +105,7 @@ def test_ids_widen_past_four_digits():
 @pytest.mark.parametrize("nice", [True, 1.0, "1", None, 10**7])
 def test_bad_nice(nice):
     with pytest.raises(InvalidOptionError):
-        chores.check_nice(nice)
+        model.check_nice(nice)
 
 
 @pytest.mark.parametrize("codes", [[], "0", True, [True], [256], [-65], [0.0], None])

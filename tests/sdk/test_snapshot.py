@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from matensemble import draft, wire
+from matensemble import disk, draft, wire
 from matensemble.errors import PipelineSubmittedError, RunDirectoryError
 from matensemble.pipeline import Pipeline
 from matensemble.workflow import Workflow
@@ -111,7 +111,7 @@ def test_a_save_that_failed_changes_nothing(tmp_path, monkeypatch):
     decorated("third")
     (tmp_path / "other").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(wire, "write_atomic", lambda path, *chunks: (tmp_path / "gone").stat())
+        patch.setattr(disk, "write_atomic", lambda path, *chunks: (tmp_path / "gone").stat())
         with pytest.raises(RunDirectoryError):
             pipe.save()  # a directory was made, and is removed
     assert list((tmp_path / "other").iterdir()) == []

@@ -9,7 +9,7 @@ from hashlib import sha256
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from matensemble import wire
+from matensemble import disk, wire
 from matensemble.errors import FormatError, ResultCorruptError, ResultMissingError, UnpicklableError
 
 VALUE = {"lattice": 3.52, "energies": [1, 2, 3]}
@@ -32,7 +32,7 @@ def test_a_result_of_the_first_format_is_read(tmp_path):
     payload = wire.dumps(VALUE)
     footer = b"MatEnsR\n" + struct.pack(">HIQ", 1, 2, len(payload)) + sha256(payload).digest()
     path = tmp_path / "result.pickle"
-    wire.write_atomic(path, payload, footer)
+    disk.write_atomic(path, payload, footer)
     assert wire.load_result(path, "c") == VALUE
     assert wire.check_result(path, "c") == 2
 
@@ -46,7 +46,7 @@ def test_truncation_at_every_byte_is_detected(result, tmp_path):
     content = result.read_bytes()
     short = tmp_path / "short.pickle"
     for size in range(len(content)):
-        wire.write_atomic(short, content[:size])
+        disk.write_atomic(short, content[:size])
         with pytest.raises(ResultCorruptError):
             wire.read_result(short, "c")
         with pytest.raises(ResultCorruptError):
@@ -61,7 +61,7 @@ def test_a_flipped_bit_anywhere_is_detected(tmp_path, bit):
     for position in range(len(content)):
         changed = bytearray(content)
         changed[position] ^= bit
-        wire.write_atomic(path, bytes(changed))
+        disk.write_atomic(path, bytes(changed))
         with pytest.raises(ResultCorruptError):
             wire.read_result(path, "c")
 
@@ -86,7 +86,7 @@ def test_results_of_two_chores_that_were_swapped_are_detected(tmp_path):
 )
 def test_a_foreign_file_is_no_result(tmp_path, content):
     path = tmp_path / "result.pickle"
-    wire.write_atomic(path, content)
+    disk.write_atomic(path, content)
     for look in (wire.check_result, wire.read_result):
         with pytest.raises(ResultCorruptError):
             look(path, "c")
@@ -95,7 +95,7 @@ def test_a_foreign_file_is_no_result(tmp_path, content):
 def test_a_footer_alone_does_not_make_a_result_of_other_bytes(result):
     content = bytearray(result.read_bytes())
     content[: -wire.FOOTER_SIZE] = bytes(len(content) - wire.FOOTER_SIZE)  # lost with its node
-    wire.write_atomic(result, bytes(content))
+    disk.write_atomic(result, bytes(content))
     assert wire.check_result(result, "c") == 3, "its size is right"
     with pytest.raises(ResultCorruptError, match="SHA-256"):
         wire.read_result(result, "c")
@@ -115,9 +115,9 @@ def test_a_durable_write_is_synced_before_and_after_it_gets_its_name(tmp_path, m
     wire.write_result(tmp_path / "r", b"x", 1, durable=True)
     assert calls == ["fsync", "replace", "fsync directory"]
     monkeypatch.chdir(tmp_path)
-    wire.write_atomic("r", b"x", durable=True)
+    disk.write_atomic("r", b"x", durable=True)
     assert len(calls) == 6
-    wire.write_atomic("r", b"x")
+    disk.write_atomic("r", b"x")
     assert calls[6:] == ["replace"]
 
 
@@ -148,8 +148,8 @@ def test_any_payload_and_attempt(tmp_path_factory, payload, attempt):
 def test_modes_under_any_umask(tmp_path, umask):
     before = os.umask(umask)
     try:
-        wire.make_dir(tmp_path / "d")
-        wire.write_atomic(tmp_path / "d" / "f", b"x")
+        disk.make_dir(tmp_path / "d")
+        disk.write_atomic(tmp_path / "d" / "f", b"x")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o700
@@ -157,16 +157,16 @@ def test_modes_under_any_umask(tmp_path, umask):
 
 
 def test_failed_write_leaves_the_old_content_and_no_temporary(tmp_path):
-    wire.write_atomic(tmp_path / "f", b"old")
+    disk.write_atomic(tmp_path / "f", b"old")
     with pytest.raises(TypeError):
-        wire.write_atomic(tmp_path / "f", b"new", "no bytes")
+        disk.write_atomic(tmp_path / "f", b"new", "no bytes")
     assert (tmp_path / "f").read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
 def test_untrusted_files_are_refused(tmp_path):
     path = tmp_path / "f"
-    wire.write_atomic(path, b"x")
+    disk.write_atomic(path, b"x")
     path.chmod(0o620)
     with pytest.raises(FormatError, match="written by others"):
         wire.read_trusted(path)
@@ -182,7 +182,7 @@ def test_untrusted_files_are_refused(tmp_path):
 
 
 def test_read_trusted_ranges(tmp_path):
-    wire.write_atomic(tmp_path / "f", b"abcdef")
+    disk.write_atomic(tmp_path / "f", b"abcdef")
     assert wire.read_trusted(tmp_path / "f", 2, 3) == b"cde"
     assert wire.read_trusted(tmp_path / "f", 4) == b"ef"
     with pytest.raises(FormatError, match="2 bytes too early"):

@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from matensemble import wire
+from matensemble import disk, wire
 from matensemble.chore import ChoreRegistry, Place
 from matensemble.environment import inheritable
 from matensemble.workdir import RunDir
@@ -91,7 +91,7 @@ class Campaign:
             "cloudpickle": cloudpickle.__version__,
             **record,
         }
-        wire.write_atomic(path, wire.encode_record(content))
+        disk.write_atomic(path, wire.encode_record(content))
         return path
 
     def add(

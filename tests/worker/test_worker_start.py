@@ -17,7 +17,10 @@ HEAVY = {
     *("tempfile", "threading", "tokenize", "traceback", "typing", "urllib", "uuid", "warnings"),
     *("weakref", "zipfile"),
 }
-OURS = {"environment", "errors", "light_pickle", "references", "runtime_worker", "wire", "workdir"}
+OURS = {
+    *("disk", "environment", "errors", "light_pickle", "references", "runtime_worker", "wire"),
+    "workdir",
+}
 
 pytestmark = pytest.mark.skipif(
     not light_pickle.can_load(cloudpickle.__version__),

@@ -28,7 +28,7 @@ from matensemble.errors import (
     UnknownNameError,
     UnpicklableError,
 )
-from matensemble.model import ALLOWED_NAME, ChoreType, OutputReference, Resources
+from matensemble.model import ALLOWED_NAME, ChoreType, OutputReference, Resources, check_nice
 from matensemble.place import Place
 from matensemble.policy import DEFAULT_POLICY, ChorePolicy, PolicyKeywords, make_policy
 from matensemble.references import Gather, Sibling
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from matensemble.references import Dependency
-
-NICE_RANGE = (-1_000_000, 1_000_000)
 
 
 def make_chore_id(name: str, number: int) -> str:
@@ -69,20 +67,6 @@ def check_name(name: object) -> str:
     if not ALLOWED_NAME.fullmatch(name):
         raise InvalidNameError(name, "is empty" if not name else "cannot be a file name everywhere")
     return name
-
-
-def check_nice(nice: object) -> int:
-    """Return a valid `nice`: an integer, lower runs first.
-
-    Raises
-    ------
-    InvalidOptionError
-        If it is none.
-    """
-    low, high = NICE_RANGE
-    if not isinstance(nice, int) or isinstance(nice, bool) or not low <= nice <= high:
-        raise InvalidOptionError("nice", nice, f"an integer from {low} to {high}")
-    return nice
 
 
 def check_success_codes(codes: object) -> tuple[int, ...]:

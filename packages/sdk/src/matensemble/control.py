@@ -26,18 +26,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from matensemble import wire
-from matensemble.chore import check_nice
+from matensemble import disk
 from matensemble.errors import FormatError, InvalidOptionError, RunDirectoryError
 from matensemble.foreign_json import read_foreign_json
-from matensemble.model import Reason, parse_duration
+from matensemble.model import Reason, check_nice, parse_duration
 from matensemble.workdir import RunDir
 
 CONTROL_FORMAT = 1
 MAX_REQUEST_BYTES = 1 << 16
 ANSWER_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.1
-REQUEST_NAME = re.compile(r"request-([0-9TZ]{8,40}-[0-9a-f]{8,32})\.json")
+REQUEST_ID = r"[0-9TZ]{8,40}-[0-9a-f]{8,32}"
+"""Form of the id of a request: a regular expression."""
+REQUEST_NAME = re.compile(rf"request-({REQUEST_ID})\.json")
 
 
 class Verb(StrEnum):
@@ -279,9 +280,9 @@ def leave_request(run: RunDir, request: Request) -> None:
         )
     try:
         with suppress(FileExistsError):
-            wire.make_dir(run.control_dir)
+            disk.make_dir(run.control_dir)
         check_control_dir(run)
-        wire.write_atomic(run.control_dir / f"request-{request.id}.json", data)
+        disk.write_atomic(run.control_dir / f"request-{request.id}.json", data)
     except OSError as error:
         raise RunDirectoryError(
             str(run.control_dir), f"cannot be written ({error.strerror})"
@@ -302,8 +303,8 @@ def answer_path(run: RunDir, request_id: str) -> Path:
     return run.control_dir / f"answer-{request_id}.json"
 
 
-def take_answer(run: RunDir, request_id: str) -> Answer | None:
-    """Return the answer to a request and remove it; None where there is none yet.
+def read_answer(run: RunDir, request_id: str) -> Answer | None:
+    """Return the answer to a request; None where there is none yet.
 
     Raises
     ------
@@ -312,12 +313,18 @@ def take_answer(run: RunDir, request_id: str) -> Answer | None:
     """
     path = answer_path(run, request_id)
     try:
-        answer = Answer.from_json(read_foreign_json(path, MAX_REQUEST_BYTES), str(path))
+        return Answer.from_json(read_foreign_json(path, MAX_REQUEST_BYTES), str(path))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESTALE):  # the latter on a network file system
             return None
         raise
-    path.unlink(missing_ok=True)
+
+
+def take_answer(run: RunDir, request_id: str) -> Answer | None:
+    """Return the answer to a request and remove it; else as `read_answer`."""
+    answer = read_answer(run, request_id)
+    if answer is not None:
+        answer_path(run, request_id).unlink(missing_ok=True)
     return answer
 
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypedDict, TypeVar, cast
 
 from matensemble import references
-from matensemble.chore import check_after, check_nice, check_success_codes
+from matensemble.chore import check_after, check_success_codes
 from matensemble.errors import InvalidArgumentsError, InvalidOptionError
-from matensemble.model import OutputReference, Resources
+from matensemble.model import OutputReference, Resources, check_nice
 from matensemble.policy import DEFAULT_POLICY, ChorePolicy, PolicyKeywords, make_policy
 
 if TYPE_CHECKING:

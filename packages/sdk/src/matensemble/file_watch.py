@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.errors import FormatError
 from matensemble.file_marks import Mark, digest, read_marks, stamp
 from matensemble.workdir import RunDir
@@ -124,7 +124,7 @@ class FileWatch:
             "changed": sorted(self._changed),
             "is_final": is_final,
         }
-        wire.write_atomic(self._run.watched_path, json.dumps(data).encode())
+        disk.write_atomic(self._run.watched_path, json.dumps(data).encode())
 
 
 class PastFiles:

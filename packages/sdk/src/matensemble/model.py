@@ -136,6 +136,7 @@ class Reason(StrEnum):
 
 # --- resources --------------------------------------------------------------------------------
 
+NICE_RANGE = (-1_000_000, 1_000_000)
 _DURATION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|d)?\s*")
 _UNIT_SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -169,6 +170,20 @@ def parse_duration(value: float | str, option: str = "duration") -> float:
     if not 0 < seconds < float("inf"):
         raise InvalidOptionError(option, value, expected)
     return seconds
+
+
+def check_nice(nice: object) -> int:
+    """Return a valid `nice`: an integer, lower runs first.
+
+    Raises
+    ------
+    InvalidOptionError
+        If it is none.
+    """
+    low, high = NICE_RANGE
+    if not isinstance(nice, int) or isinstance(nice, bool) or not low <= nice <= high:
+        raise InvalidOptionError("nice", nice, f"an integer from {low} to {high}")
+    return nice
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from matensemble.chore import (
     CallShape,
     ChoreRegistry,
     check_name,
-    check_nice,
     check_success_codes,
 )
 from matensemble.command import REFERENCE_IN_TEXT, Command, freeze_command
@@ -36,7 +35,7 @@ from matensemble.errors import (
     UnknownReferenceError,
     UnpicklableError,
 )
-from matensemble.model import ChoreType, ExecResult, OutputReference, Resources
+from matensemble.model import ChoreType, ExecResult, OutputReference, Resources, check_nice
 from matensemble.policy import PolicyKeywords, make_policy
 from matensemble.references import Gather, Sibling
 from matensemble.session import is_notebook

@@ -137,6 +137,21 @@ def _is_outdated(status: RunStatus | None, owner: Owner | None) -> bool:
     return owner is not None and owner.epoch > epoch and judge(owner) is not Life.DEAD
 
 
+def why_undriven(look: Look) -> str | None:
+    """Return why no driver works on a run, None where one does as far as can be seen."""
+    status, owner, lost = look
+    if lost is not None:
+        return f"the driver of the run seems lost: {lost}"
+    if look.successor is not None:
+        return None
+    if status is None:
+        is_starting = owner is not None and owner.released_at is None
+        return None if is_starting else "the run was not started"
+    if status.state.is_terminal:
+        return f"the run is over, it is {status.state.value}"
+    return None
+
+
 def why_lost(status: RunStatus, now: datetime | None = None) -> str | None:
     """Return why the driver of a run seems lost, or None where it does not; by its status alone.
 

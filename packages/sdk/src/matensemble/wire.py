@@ -1,6 +1,6 @@
 r"""Bytes on disk that carry pickles: frozen arguments, chore record, result with its footer.
 
-Owns the encoding, the atomic write and the checks before a pickle is loaded. The formats are
+Owns the encoding and the checks before a pickle is loaded. The formats are
 versioned; readers ignore fields they do not know. Used by the SDK, the worker and the runtime, and
 loaded at the worker's start: `_pickle` instead of `pickle` (which loads `re`), the interpreter's
 own SHA-256 instead of `hashlib` (which loads OpenSSL), `cloudpickle` only where it is needed.
@@ -32,6 +32,7 @@ import os
 from _pickle import dumps as _dumps, loads as _loads
 
 from matensemble import references
+from matensemble.disk import write_atomic
 from matensemble.errors import (
     FormatError,
     ResultCorruptError,
@@ -39,7 +40,6 @@ from matensemble.errors import (
     UnknownReferenceError,
     UnpicklableError,
 )
-from matensemble.workdir import DIRECTORY_MODE, FILE_MODE
 
 try:  # CPython 3.12 and later
     from _sha2 import sha256
@@ -164,62 +164,6 @@ def thaw(
 
 
 # --- files ------------------------------------------------------------------------------------
-
-
-def make_dir(path: str | os.PathLike[str]) -> None:
-    """Create a private directory, whatever the umask; its parent must exist.
-
-    Raises
-    ------
-    FileExistsError
-        If something of that name is there.
-    """
-    os.mkdir(path, DIRECTORY_MODE)
-    os.chmod(path, DIRECTORY_MODE)
-
-
-def write_atomic(path: str | os.PathLike[str], *chunks: bytes, durable: bool = False) -> None:
-    """Write a private file so that readers see the old content or the new, never a part.
-
-    Parameters
-    ----------
-    path
-        The file; it is replaced if it is there.
-    chunks
-        Its content.
-    durable
-        Whether content and name are on the disk before this returns, so that they survive even
-        the loss of the node in the next moment. It takes milliseconds.
-    """
-    path = os.fspath(path)
-    # Not the process id: ranks of one chore on two nodes may share it, and the file.
-    temporary = f"{path}.{os.urandom(4).hex()}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    try:
-        with open(descriptor, "wb", buffering=0) as file:
-            for chunk in chunks:
-                rest = memoryview(chunk)
-                while rest:
-                    rest = rest[file.write(rest) or 0 :]
-            if durable:
-                os.fsync(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass
-        raise
-    if durable:
-        _sync_directory(os.path.dirname(path) or ".")
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_trusted(path: str | os.PathLike[str]) -> int:
@@ -355,7 +299,7 @@ def write_result(
     Parameters
     ----------
     path, durable
-        As `write_atomic`.
+        As `matensemble.disk.write_atomic`.
     payload
         The pickle.
     attempt
@@ -478,11 +422,9 @@ __all__ = [
     "encode_record",
     "freeze",
     "load_result",
-    "make_dir",
     "open_trusted",
     "read_result",
     "read_trusted",
     "thaw",
-    "write_atomic",
     "write_result",
 ]

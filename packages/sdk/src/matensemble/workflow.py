@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.chore import CallShape, Chore, check_name
 from matensemble.errors import (
     FormatError,
@@ -270,7 +270,7 @@ def create_run_dir(basedir: str | os.PathLike[str]) -> RunDir:
         while True:
             root = base / (stem if number == 1 else f"{stem}-{number}")
             try:
-                wire.make_dir(root)
+                disk.make_dir(root)
             except FileExistsError:
                 number += 1
                 continue
@@ -313,16 +313,16 @@ def write_workflow(
     """
     try:
         for directory in (run.out_dir, run.registry_dir):
-            wire.make_dir(directory)
+            disk.make_dir(directory)
         for name, data in callables.items():
-            wire.write_atomic(run.registry_dir / name, data)
+            disk.write_atomic(run.registry_dir / name, data)
         with open(_create(run.arguments_path), "wb") as target:
             target.writelines(arguments)
         for path, lines in {run.chores_path: headers, **further}.items():
             with open(_create(path), "w", buffering=1 << 20, encoding="ascii") as file:
                 file.writelines(f"{line}\n" for line in lines)
         text = json.dumps(manifest.to_json(), indent=1)
-        wire.write_atomic(run.manifest_path, text.encode())
+        disk.write_atomic(run.manifest_path, text.encode())
     except BaseException as error:
         shutil.rmtree(run.root, ignore_errors=True)
         if isinstance(error, OSError):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 
-from matensemble import environment, wire, workdir
+from matensemble import disk, environment, wire, workdir
 from matensemble.disk import DISK_TROUBLE, EXIT_DISK_TROUBLE
 from matensemble.errors import (
     ChoreFailedError,
@@ -245,10 +245,10 @@ def _write(task: Task, record: dict[str, Any]) -> OSError | None:
     path = task.path(workdir.ERROR)
     try:
         if task.rank == 0:
-            wire.write_atomic(path, content)
+            disk.write_atomic(path, content)
             return None
         own = f"{path}.{task.rank}"
-        wire.write_atomic(own, content)
+        disk.write_atomic(own, content)
         try:
             os.link(own, path)
         except FileExistsError:  # another task spoke first

@@ -10,7 +10,7 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself loads enum
 import os
 
-from matensemble import references, wire
+from matensemble import disk, references
 from matensemble.errors import ChoreFailedError
 
 TYPE_CHECKING = False
@@ -75,7 +75,7 @@ def _write_input(task: Task, name: str, content: bytes) -> None:
     _make_parents(os.path.dirname(path))
     # Tasks on different nodes may have the same process id, which names the temporary file.
     own = f"{path}.{task.rank}"
-    wire.write_atomic(own, content)
+    disk.write_atomic(own, content)
     os.replace(own, path)
 
 
@@ -84,7 +84,7 @@ def _make_parents(path: str) -> None:
         return
     _make_parents(os.path.dirname(path))
     try:
-        wire.make_dir(path)
+        disk.make_dir(path)
     except FileExistsError:  # another task was faster
         if not os.path.isdir(path):
             raise

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from matensemble import wire, workdir
+from matensemble import disk, workdir
 from matensemble.chore import ChoreSpec
 from matensemble.spec import SpecWriter
 
@@ -56,5 +56,5 @@ def write(task: Task, specs: Sequence[ChoreSpec]) -> None:
     writer = SpecWriter(os.path.relpath(arguments, task.run_dir), specs)
     lines = [json.dumps(writer.row(spec), separators=(",", ":")) + "\n" for spec in specs]
     if writer.tail.chunks:
-        wire.write_atomic(arguments, *writer.tail.chunks, durable=durable)
-    wire.write_atomic(task.path(workdir.SPAWNED), "".join(lines).encode(), durable=durable)
+        disk.write_atomic(arguments, *writer.tail.chunks, durable=durable)
+    disk.write_atomic(task.path(workdir.SPAWNED), "".join(lines).encode(), durable=durable)

@@ -15,7 +15,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from matensemble import wire, workdir
+from matensemble import disk, workdir
 from matensemble.foreign_json import read_foreign_bytes
 from matensemble.runtime.preview import load_inert
 from matensemble.workdir import RunDir
@@ -127,7 +127,7 @@ def _make_real_dir(path: Path) -> None:
         return
     if os.path.lexists(path):
         path.rename(_free(path))
-    wire.make_dir(path)
+    disk.make_dir(path)
 
 
 def _rename(path: Path, target: Path) -> None:

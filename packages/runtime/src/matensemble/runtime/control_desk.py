@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.control import (
     MAX_REQUEST_BYTES,
     REQUEST_NAME,
@@ -181,7 +181,7 @@ class ControlDesk:
         """Write an answer, then remove its request: whoever crashes between leaves no riddle."""
         data = json.dumps(self._unwritten[request_id].to_json()).encode()
         try:
-            wire.write_atomic(answer_path(self._run, request_id), data)
+            disk.write_atomic(answer_path(self._run, request_id), data)
             (self._run.control_dir / f"{_PREFIX}{request_id}{_SUFFIX}").unlink(missing_ok=True)
         except OSError as error:
             self._complain(f"an answer cannot be written, it is tried again: {error}")

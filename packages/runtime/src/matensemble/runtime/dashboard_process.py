@@ -20,7 +20,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any, TextIO
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.errors import DashboardMissingError
 from matensemble.workdir import RunDir
 
@@ -106,7 +106,7 @@ class DashboardProcess:
             if self._is_closed:
                 return "the run was over before it was served"
             try:
-                wire.write_atomic(self._link_path, f"{url}\n".encode())
+                disk.write_atomic(self._link_path, f"{url}\n".encode())
             except OSError as error:
                 self._logger.warning("the link to the dashboard cannot be kept: %s", error)
                 return f"its link could not be written to {self._link_path}"

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from matensemble import wire, workdir
+from matensemble import disk, workdir
 from matensemble.chore import Chore
 from matensemble.model import ChoreState, ChoreType
 from matensemble.workdir import RunDir
@@ -116,4 +116,4 @@ def _cut(path: Path) -> None:
     except FileNotFoundError:
         return
     note = f"[matensemble] {size - len(tail)} bytes before this were removed\n"
-    wire.write_atomic(path, note.encode(), tail)
+    disk.write_atomic(path, note.encode(), tail)

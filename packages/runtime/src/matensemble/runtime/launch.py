@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from matensemble import environment, wire, workdir
+from matensemble import disk, environment, wire, workdir
 from matensemble.chore import Chore, chore_id_order
 from matensemble.errors import FormatError
 from matensemble.model import ChoreState, ChoreType, Reason
@@ -70,11 +70,11 @@ class Preparer:
             set_aside(self._run, chore.id, order.attempt)
             previous = find_previous(self._run, chore.id, order.attempt)
         with suppress(FileExistsError):  # of an earlier attempt
-            wire.make_dir(directory)
+            disk.make_dir(directory)
         record = self._record(chore, order.attempt)
-        wire.write_atomic(directory / workdir.RECORD, wire.encode_record(record))
+        disk.write_atomic(directory / workdir.RECORD, wire.encode_record(record))
         env = self._workflow.read_env(chore.env_place) or chore.resources.env or {}
-        wire.write_atomic(directory / workdir.METADATA, self._metadata(chore, order.attempt, env))
+        disk.write_atomic(directory / workdir.METADATA, self._metadata(chore, order.attempt, env))
         return LaunchRequest(
             chore_id=chore.id,
             attempt=order.attempt,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.disk import DISK_TROUBLE, NO_ROOM
 from matensemble.errors import FormatError
 from matensemble.model import Reason
@@ -172,7 +172,7 @@ class Outbox:
     def _probe(self) -> None:
         path = self._run.out_dir / PROBE_NAME
         try:
-            wire.write_atomic(path, b"\0" * PROBE_BYTES)
+            disk.write_atomic(path, b"\0" * PROBE_BYTES)
         finally:
             with suppress(OSError):
                 path.unlink()

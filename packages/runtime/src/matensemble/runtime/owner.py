@@ -21,7 +21,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.errors import FormatError, RunOwnedError
 from matensemble.owner import FIRST_EPOCH, Life, Owner, judge, present_owner, read_owner
 from matensemble.runtime.clock import Clock
@@ -90,7 +90,7 @@ class Lease:
             return
         # Should a takeover happen right here, its higher claim counts and not what is written now.
         released = replace(self._owner, released_at=_stamp(self._clock))
-        wire.write_atomic(self._run.owner_path, _encode(released))
+        disk.write_atomic(self._run.owner_path, _encode(released))
 
 
 def claim(

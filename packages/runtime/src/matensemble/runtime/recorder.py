@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from math import exp
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.model import RunState
 from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.scheduler.state import SchedulerState
@@ -134,7 +134,7 @@ class Recorder:
     def _write(self, status: RunStatus) -> bool:
         content = json.dumps(status.to_json(), separators=(",", ":")).encode()
         try:
-            wire.write_atomic(self._run.status_path, content)
+            disk.write_atomic(self._run.status_path, content)
         except OSError as error:
             if not self._has_told:
                 self._logger.error("the status cannot be written, the run goes on: %s", error)

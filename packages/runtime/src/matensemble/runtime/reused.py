@@ -28,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from matensemble import wire, workdir
+from matensemble import disk, wire, workdir
 from matensemble.chore import Chore
 from matensemble.content_key import ChoreKey, read_keys
 from matensemble.errors import FormatError, MatEnsembleError
@@ -258,11 +258,11 @@ class ResultCache:
             if entry.exists():
                 return
             entry.parent.mkdir(DIRECTORY_MODE, exist_ok=True)
-            wire.make_dir(temporary)
+            disk.make_dir(temporary)
             directory = self._run.chore_dir(chore.id)
             found = Found(chore.id, key, directory, attempt, exit_code)
             _bring(found, chore, temporary / chore.id)
-            wire.write_atomic(temporary / ENTRY, json.dumps(data).encode())
+            disk.write_atomic(temporary / ENTRY, json.dumps(data).encode())
             temporary.rename(entry)
         except (OSError, MatEnsembleError) as error:
             is_there = isinstance(error, OSError) and error.errno in (
@@ -289,7 +289,7 @@ def _bring(found: Found, chore: Chore, target: Path) -> int:
         If something is missing or damaged, or cannot be written.
     """
     with suppress(FileExistsError):  # of a driver that was killed at this point
-        wire.make_dir(target)
+        disk.make_dir(target)
     for path in chore.outputs.values():
         _copy(found.chore_dir / path, target / path)
     for name in (workdir.STDOUT, workdir.STDERR):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from matensemble import wire
+from matensemble import disk
 from matensemble.errors import FormatError
 from matensemble.model import RunState
 from matensemble.runtime.clock import Clock
@@ -76,7 +76,7 @@ class StartingBeat:
             self._status = replace(self._status, beat=self._status.beat + 1, updated_at=self._now())
             with suppress(OSError):  # a disk that fails shows as soon as the run begins
                 data = json.dumps(self._status.to_json(), separators=(",", ":")).encode()
-                wire.write_atomic(self._run.status_path, data)
+                disk.write_atomic(self._run.status_path, data)
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock.time(), UTC).isoformat(timespec="seconds")

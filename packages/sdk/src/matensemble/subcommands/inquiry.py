@@ -28,7 +28,7 @@ from matensemble.model import ChoreState, Reason
 from matensemble.records import RecordKind, read_records
 from matensemble.replay import Replay, Standing
 from matensemble.report import quote_path
-from matensemble.runs import find_run, look_at
+from matensemble.runs import find_run, look_at, why_undriven
 from matensemble.selection import Plan, describe_refused, plan
 from matensemble.terminal import clean_line, clean_text, plural
 from matensemble.workdir import RunDir
@@ -72,7 +72,7 @@ def ask(
         chores=tuple(ids), groups=tuple(groups), failed=failed, reason=reason, everything=everything
     )
     request = make_request(verb, selection, nice=nice, seconds=seconds)
-    problem = why_undriven(run)
+    problem = why_undriven(look_at(run))
     if problem is None:
         leave_request(run, request)
         _tell_answer(run, request)
@@ -82,21 +82,6 @@ def ask(
         _refuse(f"nothing was done: {problem}")
 
 
-def why_undriven(run: RunDir) -> str | None:
-    """Return why no driver works on a run, None where one does as far as can be seen."""
-    status, owner, lost = look = look_at(run)
-    if lost is not None:
-        return f"the driver of the run seems lost: {lost}"
-    if look.successor is not None:
-        return None
-    if status is None:
-        is_starting = owner is not None and owner.released_at is None
-        return None if is_starting else "the run was not started"
-    if status.state.is_terminal:
-        return f"the run is over, it is {status.state.value}"
-    return None
-
-
 def _tell_answer(run: RunDir, request: Request) -> None:
     answer = wait_for_answer(run, request.id)
     if answer is not None:
@@ -104,7 +89,7 @@ def _tell_answer(run: RunDir, request: Request) -> None:
             click.echo(clean_text(answer.text))
             return
         _refuse(answer.text)
-    problem = why_undriven(run)
+    problem = why_undriven(look_at(run))
     if problem is not None and withdraw_request(run, request):
         if not request.verb.can_wait:
             _refuse(f"nothing was done: {problem}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from matensemble.chore import NICE_RANGE
 from matensemble.control import Verb
+from matensemble.model import NICE_RANGE
 from matensemble.subcommands.inquiry import ask
 
 
