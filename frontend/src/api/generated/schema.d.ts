@@ -262,6 +262,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{run_id}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What happened to the run as a whole, newest first */
+        get: operations["listHistory"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Events, and cores and GPUs busy, over time */
+        get: operations["readSeries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Attempts over time, by host or group; how many ran where they are too many */
+        get: operations["readTimeline"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/utilisation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Core- and GPU-seconds used and available, by host and by group */
+        get: operations["readUtilisation"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/compare": {
         parameters: {
             query?: never;
@@ -367,6 +435,34 @@ export interface components {
             ended_at: number | null;
             /** Seconds */
             seconds: number | null;
+        };
+        /**
+         * Axis
+         * @description What a lane is.
+         * @enum {string}
+         */
+        Axis: "host" | "group";
+        /**
+         * BarResponse
+         * @description One attempt that ran within the window, also where it began before or ended behind it.
+         */
+        BarResponse: {
+            /** Id */
+            id: string;
+            /** Name */
+            name: string;
+            /** Host */
+            host: string;
+            /** Attempt */
+            attempt: number;
+            state: components["schemas"]["ChoreState"];
+            reason: components["schemas"]["Reason"] | null;
+            /** Started At */
+            started_at: number;
+            /** Ended At */
+            ended_at: number | null;
+            /** Row */
+            row: number;
         };
         /**
          * ChorePageResponse
@@ -541,22 +637,6 @@ export interface components {
             seconds_b: number | null;
         };
         /**
-         * DurationsResponse
-         * @description How long the chores of a group took, each by its latest attempt, however that ended.
-         */
-        DurationsResponse: {
-            /** Num Chores */
-            num_chores: number;
-            /** Median */
-            median: number;
-            /** P95 */
-            p95: number;
-            /** Max */
-            max: number;
-            /** Total */
-            total: number;
-        };
-        /**
          * EarlierAttemptResponse
          * @description An attempt that was not the last, and why.
          */
@@ -597,6 +677,18 @@ export interface components {
             /** Source */
             source: string;
             freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
+         * ExtentResponse
+         * @description From when to when there is something to see.
+         */
+        ExtentResponse: {
+            /** Start */
+            start: number;
+            /** End */
+            end: number;
+            /** Is Growing */
+            is_growing: boolean;
         };
         /**
          * FailureClusterResponse
@@ -744,7 +836,30 @@ export interface components {
             states: {
                 [key: string]: number;
             };
-            durations: components["schemas"]["DurationsResponse"] | null;
+            durations: components["schemas"]["matensemble__dashboard__routes__compare__DurationsResponse"] | null;
+        };
+        /**
+         * GroupUseResponse
+         * @description What one group used, and how long its chores ran.
+         */
+        GroupUseResponse: {
+            /** Name */
+            name: string;
+            /** Running */
+            running: number;
+            /** Cores Busy */
+            cores_busy: number;
+            /** Gpus Busy */
+            gpus_busy: number;
+            /** Completed */
+            completed: number;
+            /** Failed */
+            failed: number;
+            /** Core Seconds */
+            core_seconds: number;
+            /** Gpu Seconds */
+            gpu_seconds: number;
+            durations: components["schemas"]["matensemble__dashboard__routes__utilisation__DurationsResponse"];
         };
         /**
          * GroupsResponse
@@ -756,6 +871,57 @@ export interface components {
             /** Total */
             total: number;
             freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
+         * HistoryResponse
+         * @description Some of what happened, newest first.
+         */
+        HistoryResponse: {
+            /** Events */
+            events: components["schemas"]["RunEventResponse"][];
+            /** Total */
+            total: number;
+            /** Next */
+            next: number | null;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
+         * LaneResponse
+         * @description One host or one group.
+         */
+        LaneResponse: {
+            /** Name */
+            name: string;
+            /** Num Rows */
+            num_rows: number;
+            /** Bars */
+            bars: components["schemas"]["BarResponse"][];
+            /** Running */
+            running: number[];
+            /** Failed */
+            failed: number[];
+        };
+        /**
+         * LaneUseResponse
+         * @description What was used on one host, or by one group.
+         */
+        LaneUseResponse: {
+            /** Name */
+            name: string;
+            /** Running */
+            running: number;
+            /** Cores Busy */
+            cores_busy: number;
+            /** Gpus Busy */
+            gpus_busy: number;
+            /** Completed */
+            completed: number;
+            /** Failed */
+            failed: number;
+            /** Core Seconds */
+            core_seconds: number;
+            /** Gpu Seconds */
+            gpu_seconds: number;
         };
         /**
          * LogMatchesResponse
@@ -894,6 +1060,22 @@ export interface components {
             detail: string;
         } & {
             [key: string]: unknown;
+        };
+        /**
+         * RunEventResponse
+         * @description Something that happened to the run.
+         */
+        RunEventResponse: {
+            /** Number */
+            number: number;
+            /** At */
+            at: number;
+            /** Epoch */
+            epoch: number;
+            /** Kind */
+            kind: string;
+            /** Text */
+            text: string;
         };
         /**
          * RunHealth
@@ -1040,6 +1222,50 @@ export interface components {
             [key: string]: unknown;
         };
         /**
+         * SeriesResponse
+         * @description Columns with one entry a bin. Bins tile the window and may reach beyond it at both ends.
+         */
+        SeriesResponse: {
+            run: components["schemas"]["ExtentResponse"];
+            /** Start */
+            start: number;
+            /** End */
+            end: number;
+            /** Bin Seconds */
+            bin_seconds: number;
+            /** At */
+            at: number[];
+            /** Seconds */
+            seconds: number[];
+            /** Submitted */
+            submitted: number[];
+            /** Started */
+            started: number[];
+            /** Completed */
+            completed: number[];
+            /** Failed */
+            failed: number[];
+            /** Cancelled */
+            cancelled: number[];
+            /** Skipped */
+            skipped: number[];
+            /** Requeued */
+            requeued: number[];
+            /** Running */
+            running: number[];
+            /** Cores Busy */
+            cores_busy: number[];
+            /** Gpus Busy */
+            gpus_busy: number[];
+            /** Total Nodes */
+            total_nodes: number[];
+            /** Total Cores */
+            total_cores: number[];
+            /** Total Gpus */
+            total_gpus: number[];
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
          * SettingsResponse
          * @description How the dashboard was started.
          */
@@ -1066,11 +1292,101 @@ export interface components {
          */
         Stream: "stdout" | "stderr";
         /**
+         * TimelineMode
+         * @description How a timeline is told.
+         * @enum {string}
+         */
+        TimelineMode: "bars" | "occupancy";
+        /**
+         * TimelineResponse
+         * @description Some lanes of the run in a window of time.
+         */
+        TimelineResponse: {
+            run: components["schemas"]["ExtentResponse"];
+            by: components["schemas"]["Axis"];
+            mode: components["schemas"]["TimelineMode"];
+            /** Start */
+            start: number;
+            /** End */
+            end: number;
+            /** Bin Seconds */
+            bin_seconds: number | null;
+            /** At */
+            at: number[];
+            /** Lanes */
+            lanes: components["schemas"]["LaneResponse"][];
+            /** Lane Offset */
+            lane_offset: number;
+            /** Num Lanes */
+            num_lanes: number;
+            /** Num Bars */
+            num_bars: number;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
+         * UtilisationResponse
+         * @description What the run used and what it had, from its beginning until now.
+         */
+        UtilisationResponse: {
+            run: components["schemas"]["ExtentResponse"];
+            /** Core Seconds */
+            core_seconds: number;
+            /** Gpu Seconds */
+            gpu_seconds: number;
+            /** Total Node Seconds */
+            total_node_seconds: number;
+            /** Total Core Seconds */
+            total_core_seconds: number;
+            /** Total Gpu Seconds */
+            total_gpu_seconds: number;
+            /** Hosts */
+            hosts: components["schemas"]["LaneUseResponse"][];
+            /** Num Hosts */
+            num_hosts: number;
+            /** Groups */
+            groups: components["schemas"]["GroupUseResponse"][];
+            /** Num Groups */
+            num_groups: number;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
          * Where
          * @description In which of the runs something is.
          * @enum {string}
          */
         Where: "only_a" | "only_b" | "both";
+        /**
+         * DurationsResponse
+         * @description How long the chores of a group took, each by its latest attempt, however that ended.
+         */
+        matensemble__dashboard__routes__compare__DurationsResponse: {
+            /** Num Chores */
+            num_chores: number;
+            /** Median */
+            median: number;
+            /** P95 */
+            p95: number;
+            /** Max */
+            max: number;
+            /** Total */
+            total: number;
+        };
+        /**
+         * DurationsResponse
+         * @description How long the chores of a group ran, by their latest attempts, however these ended.
+         */
+        matensemble__dashboard__routes__utilisation__DurationsResponse: {
+            /** Count */
+            count: number;
+            /** Total */
+            total: number | null;
+            /** Median */
+            median: number | null;
+            /** P95 */
+            p95: number | null;
+            /** Max */
+            max: number | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -2254,6 +2570,330 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listHistory: {
+        parameters: {
+            query?: {
+                cursor?: number | null;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readSeries: {
+        parameters: {
+            query?: {
+                /** @description How many there may be at most */
+                bins?: number;
+                /** @description Seconds since the Unix epoch */
+                start?: number | null;
+                /** @description Seconds since the Unix epoch */
+                end?: number | null;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SeriesResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readTimeline: {
+        parameters: {
+            query?: {
+                by?: components["schemas"]["Axis"];
+                /** @description Seconds since the Unix epoch */
+                start?: number | null;
+                /** @description Seconds since the Unix epoch */
+                end?: number | null;
+                lane_offset?: number;
+                lanes?: number;
+                /** @description How many there may be at most */
+                bins?: number;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TimelineResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readUtilisation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UtilisationResponse"];
                 };
             };
             /** @description Asked under a foreign name */

@@ -1,0 +1,113 @@
+"""What happened and what was busy over time, from the moments of a run.
+
+Owns the integrals. A moment holds what happened in one second of wall time, as if all of it had
+happened when that second began: an attempt counts as running from the second of its start up to,
+and without, that of its end. Its busy seconds are therefore off by less than one, either way, and
+by nothing on the average; sums over bins are exact otherwise, and do not depend on how the time is
+cut. Called by the routes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from bisect import bisect_right
+from itertools import pairwise
+from typing import NamedTuple
+
+from matensemble.dashboard.index.bins import Bins, Window, outside
+
+COUNTS = ("submitted", "started", "completed", "failed", "cancelled", "skipped", "requeued")
+LOADS = ("running", "cores", "gpus")
+CAPACITIES = ("nodes", "cores", "gpus")
+MAX_CAPACITIES = 100_000
+"""Changes of what there is to run on; later ones of a run with more are left out."""
+
+
+class Load(NamedTuple):
+    """What was busy, times seconds, between one edge and the next."""
+
+    running: float
+    cores: float
+    gpus: float
+
+
+class Room(NamedTuple):
+    """What was there to run on, times seconds, between one edge and the next."""
+
+    nodes: float
+    cores: float
+    gpus: float
+
+
+def count_moments(database: sqlite3.Connection, bins: Bins) -> dict[str, list[int]]:
+    """Return how often each of `COUNTS` happened in each bin."""
+    sums = ", ".join(f"total({name})" for name in COUNTS)
+    select = f"SELECT {sums} FROM moments WHERE second >= ? AND second < ?"
+    rows = [database.execute(select, between).fetchone() for between in pairwise(bins.edges())]
+    return {name: [int(row[i]) for row in rows] for i, name in enumerate(COUNTS)}
+
+
+def integrate_load(
+    database: sqlite3.Connection, edges: list[int], gaps: list[Window], until: int
+) -> list[Load]:
+    """Return what was busy between edges.
+
+    Parameters
+    ----------
+    database
+        The index.
+    edges
+        Instants in order, at least two.
+    gaps
+        When nothing counts (`bins.gaps_of`).
+    until
+        Until when what goes on counts: the end of the run so far.
+    """
+    now = database.execute(
+        f"SELECT {_sums('')} FROM moments WHERE second < ?", (edges[0],)
+    ).fetchone()
+    level = [float(value) for value in now]
+    select = (
+        f"SELECT {_sums('')}, {_sums(' * (?2 - second)')} FROM moments "
+        "WHERE second >= ?1 AND second < ?2"
+    )
+    cuts = sorted({*edges, until, *(at for gap in gaps for at in gap)})
+    cuts = cuts[bisect_right(cuts, edges[0]) - 1 : bisect_right(cuts, edges[-1])]
+    found = [[0.0] * len(LOADS) for _ in edges[1:]]
+    place = 0
+    for start, end in pairwise(cuts):
+        if start >= edges[place + 1]:
+            place += 1
+        row = database.execute(select, (start, end)).fetchone()
+        is_counted = start < until and not any(gap.start <= start < gap.end for gap in gaps)
+        for i in range(len(LOADS)):
+            if is_counted:
+                # A clock that was set back may have ends stand before their starts.
+                found[place][i] += max(level[i] * (end - start) + row[len(LOADS) + i], 0.0)
+            level[i] += row[i]
+    return [Load(*sums) for sums in found]
+
+
+def integrate_room(
+    database: sqlite3.Connection, edges: list[int], gaps: list[Window], until: int
+) -> list[Room]:
+    """Return what there was to run on between edges; parameters as `integrate_load`."""
+    rows = database.execute(
+        "SELECT at, nodes, cores, gpus FROM capacities ORDER BY rowid LIMIT ?", (MAX_CAPACITIES,)
+    ).fetchall()
+    found = [[0.0] * len(CAPACITIES) for _ in edges[1:]]
+    for number, (at, *amounts) in enumerate(rows):
+        # Where a clock was set back, what was told later counts from when it was told of before.
+        end = rows[number + 1][0] if number + 1 < len(rows) else until
+        for start, stop in outside(gaps, max(at, edges[0]), min(end, until, edges[-1])):
+            place = bisect_right(edges, start) - 1
+            while place < len(found) and edges[place] < stop:
+                seconds = min(stop, edges[place + 1]) - max(start, edges[place])
+                for i, amount in enumerate(amounts):
+                    found[place][i] += amount * seconds
+                place += 1
+    return [Room(*sums) for sums in found]
+
+
+def _sums(factor: str) -> str:
+    return ", ".join(f"total({name}{factor})" for name in LOADS)
