@@ -62,6 +62,24 @@ export function formatInstant(iso: string): string {
   return Number.isNaN(instant) ? iso : INSTANT.format(instant);
 }
 
+/** The same of seconds since the Unix epoch. */
+export function formatInstantOf(seconds: number): string {
+  return INSTANT.format(seconds * 1000);
+}
+
+/** How long ago, in one unit: "just now", "5 min ago", "3 d ago". */
+export function formatAgo(seconds: number): string {
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 1) {
+    return "just now";
+  }
+  if (minutes < 60) {
+    return `${minutes} min ago`;
+  }
+  const hours = Math.floor(minutes / 60);
+  return hours < 48 ? `${hours} h ago` : `${formatCount(Math.floor(hours / 24))} d ago`;
+}
+
 /** "nonzero_exit" as "nonzero exit": the code stays recognisable. */
 export function formatReason(reason: string): string {
   return reason.replaceAll("_", " ");

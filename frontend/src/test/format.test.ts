@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import {
+  formatAgo,
   formatCount,
   formatDuration,
   formatInstant,
@@ -45,6 +46,16 @@ describe("formatRate", () => {
   ])("writes %d per second as %s", (rate, text) => {
     expect(formatRate(rate)).toBe(text);
   });
+});
+
+it.each([
+  [-3, "just now"],
+  [59, "just now"],
+  [61, "1 min ago"],
+  [3600 * 47, "47 h ago"],
+  [3600 * 48, "2 d ago"],
+])("calls what was %d s before now %s", (seconds, text) => {
+  expect(formatAgo(seconds)).toBe(text);
 });
 
 it("groups the digits of counts", () => {

@@ -18,11 +18,19 @@ const LACKING: [object, string, unknown][] = [
       disconnect = vi.fn();
     },
   ],
+  // A pencil that draws nothing: what a canvas shows stands in a table beside it.
+  [HTMLCanvasElement.prototype, "getContext", makeIdle],
+  [globalThis, "Path2D", function Path2D() { return makeIdle(); }],
   [HTMLDialogElement.prototype, "showModal", openDialog],
   [HTMLDialogElement.prototype, "close", closeDialog],
 ];
 for (const [owner, name, value] of LACKING) {
   Object.defineProperty(owner, name, { value, configurable: true, writable: true });
+}
+
+/** An object with every method, none of which does anything. */
+function makeIdle(): object {
+  return new Proxy({}, { get: () => () => undefined });
 }
 
 function openDialog(this: HTMLDialogElement): void {
