@@ -75,6 +75,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{run_id}/actions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask the driver of a run to do something
+         * @description Needs the header `X-MatEnsemble: 1`, and a dashboard that allows actions.
+         */
+        post: operations["act"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/actions/{action_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What became of a request */
+        get: operations["readAction"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs/{run_id}/chores": {
         parameters: {
             query?: never;
@@ -262,6 +299,142 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runs/{run_id}/graph/groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What groups depend on what */
+        get: operations["readGroupGraph"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/graph/neighbourhood": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A chore, what it depends on and what depends on it */
+        get: operations["readNeighbourhood"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/graph/failed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Failures, what they depend on, and what was skipped because of them */
+        get: operations["readFailedGraph"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/graph/whole": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A window of the whole graph */
+        get: operations["readWholeGraph"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/graph/at": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The chore at a place of the whole graph */
+        get: operations["readPlace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/chores/{chore_id}/upstream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a chore depends on */
+        get: operations["listUpstream"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/chores/{chore_id}/downstream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What depends on a chore */
+        get: operations["listDownstream"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/runs/{run_id}/waiting": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What blocked chores wait for */
+        get: operations["readWaiting"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/runs/{run_id}/history": {
         parameters: {
             query?: never;
@@ -386,6 +559,71 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * ActionAcceptedResponse
+         * @description A request was left for the driver.
+         */
+        ActionAcceptedResponse: {
+            /** Id */
+            id: string;
+            /** Note */
+            note: string;
+            /** Command */
+            command: string | null;
+        };
+        /**
+         * ActionRequest
+         * @description What to do, and with which chores: named ones, or all of some kind.
+         */
+        ActionRequest: {
+            verb: components["schemas"]["Verb"];
+            /**
+             * Chores
+             * @default []
+             */
+            chores: string[];
+            /**
+             * Groups
+             * @default []
+             */
+            groups: string[];
+            /**
+             * Failed
+             * @default false
+             */
+            failed: boolean;
+            reason?: components["schemas"]["Reason"] | null;
+            /**
+             * Everything
+             * @default false
+             */
+            everything: boolean;
+            /** Nice */
+            nice?: number | null;
+            /** Duration */
+            duration?: number | string | null;
+        };
+        /**
+         * ActionResponse
+         * @description What became of a request, kept for a day.
+         */
+        ActionResponse: {
+            /** Id */
+            id: string;
+            state: components["schemas"]["ActionState"];
+            /** Text */
+            text: string;
+            /** Num Chores */
+            num_chores: number;
+            /** Chores */
+            chores: string[];
+        };
+        /**
+         * ActionState
+         * @description What became of a request.
+         * @enum {string}
+         */
+        ActionState: "waiting" | "done" | "refused";
+        /**
          * ArtifactListResponse
          * @description The files of a chore that can be asked for.
          */
@@ -463,6 +701,24 @@ export interface components {
             ended_at: number | null;
             /** Row */
             row: number;
+        };
+        /**
+         * CellsResponse
+         * @description Rectangles with chores in them: columns of equal length.
+         */
+        CellsResponse: {
+            /** Num Levels */
+            num_levels: number;
+            /** Num Ranks */
+            num_ranks: number;
+            /** Level */
+            level: number[];
+            /** Rank */
+            rank: number[];
+            /** Counts */
+            counts: {
+                [key: string]: number[];
+            };
         };
         /**
          * ChorePageResponse
@@ -691,6 +947,25 @@ export interface components {
             is_growing: boolean;
         };
         /**
+         * FailedGraphResponse
+         * @description Failures, what they depend on, and what was skipped because of each, folded.
+         */
+        FailedGraphResponse: {
+            /** Nodes */
+            nodes: components["schemas"]["GraphNodeResponse"][];
+            /** Edges */
+            edges: components["schemas"]["GraphEdgeResponse"][];
+            /** Num Left Out */
+            num_left_out: number;
+            /** Num Edges Left Out */
+            num_edges_left_out: number;
+            freshness: components["schemas"]["FreshnessResponse"];
+            /** Num Failures */
+            num_failures: number;
+            /** Num Failures Left Out */
+            num_failures_left_out: number;
+        };
+        /**
          * FailureClusterResponse
          * @description Failures that have reason and wording in common.
          */
@@ -800,6 +1075,55 @@ export interface components {
             ended: number;
         };
         /**
+         * GraphEdgeResponse
+         * @description A connection: what is upstream must end before what is downstream begins.
+         */
+        GraphEdgeResponse: {
+            /** Upstream */
+            upstream: number;
+            /** Downstream */
+            downstream: number;
+            /** Num Connections */
+            num_connections: number;
+        };
+        /**
+         * GraphNodeResponse
+         * @description A node: a chore, a group that is gathered, or what was skipped because of a failure.
+         */
+        GraphNodeResponse: {
+            kind: components["schemas"]["NodeKind"];
+            /** Id */
+            id: string | null;
+            /** Name */
+            name: string | null;
+            state: components["schemas"]["ChoreState"] | null;
+            /** States */
+            states: {
+                [key: string]: number;
+            };
+            /** Level */
+            level: number | null;
+            /** Num Upstream */
+            num_upstream: number;
+            /** Num Downstream */
+            num_downstream: number;
+        };
+        /**
+         * GraphResponse
+         * @description A part of the graph.
+         */
+        GraphResponse: {
+            /** Nodes */
+            nodes: components["schemas"]["GraphNodeResponse"][];
+            /** Edges */
+            edges: components["schemas"]["GraphEdgeResponse"][];
+            /** Num Left Out */
+            num_left_out: number;
+            /** Num Edges Left Out */
+            num_edges_left_out: number;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
          * GroupComparisonResponse
          * @description A group in both runs.
          */
@@ -810,6 +1134,21 @@ export interface components {
             b: components["schemas"]["GroupSideResponse"] | null;
             /** Ratio */
             ratio: number | null;
+        };
+        /**
+         * GroupGraphResponse
+         * @description The groups of a run and what depends on what.
+         */
+        GroupGraphResponse: {
+            /** Groups */
+            groups: components["schemas"]["GroupResponse"][];
+            /** Edges */
+            edges: components["schemas"]["GraphEdgeResponse"][];
+            /** Num Left Out */
+            num_left_out: number;
+            /** Num Edges Left Out */
+            num_edges_left_out: number;
+            freshness: components["schemas"]["FreshnessResponse"];
         };
         /**
          * GroupResponse
@@ -924,6 +1263,16 @@ export interface components {
             gpu_seconds: number;
         };
         /**
+         * LinesResponse
+         * @description Connections by the places of their ends in the columns of points.
+         */
+        LinesResponse: {
+            /** Upstream */
+            upstream: number[];
+            /** Downstream */
+            downstream: number[];
+        };
+        /**
          * LogMatchesResponse
          * @description Where a text stands in a log.
          */
@@ -964,6 +1313,18 @@ export interface components {
             modified_at: number;
         };
         /**
+         * NodeKind
+         * @description What a node stands for.
+         * @enum {string}
+         */
+        NodeKind: "chore" | "group" | "cascade";
+        /**
+         * Obstacle
+         * @description Why nothing of a run starts, whatever it waits for.
+         * @enum {string}
+         */
+        Obstacle: "paused" | "draining" | "degraded" | "ended" | "no_driver";
+        /**
          * OutputResponse
          * @description The end of what a chore printed.
          */
@@ -972,6 +1333,26 @@ export interface components {
             stream: string;
             /** Lines */
             lines: string[];
+        };
+        /**
+         * PlaceResponse
+         * @description Who stands at a place of the whole graph.
+         */
+        PlaceResponse: {
+            chore: components["schemas"]["ChoreRow"];
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
+         * PointsResponse
+         * @description Chores by their places: columns of equal length.
+         */
+        PointsResponse: {
+            /** Level */
+            level: number[];
+            /** Rank */
+            rank: number[];
+            /** State */
+            state: number[];
         };
         /**
          * Problem
@@ -1017,6 +1398,23 @@ export interface components {
             state: components["schemas"]["ChoreState"];
             /** Because */
             because: string;
+        };
+        /**
+         * RelativesResponse
+         * @description Some of the chores next to one, in the order of their admission.
+         */
+        RelativesResponse: {
+            /** Chores */
+            chores: components["schemas"]["ChoreRow"][];
+            /** Total */
+            total: number;
+            /** Next */
+            next: string | null;
+            freshness: components["schemas"]["FreshnessResponse"];
+            /** Groups */
+            groups: components["schemas"]["GroupResponse"][];
+            /** Num Groups Left Out */
+            num_groups_left_out: number;
         };
         /**
          * RoomResponse
@@ -1324,6 +1722,18 @@ export interface components {
             freshness: components["schemas"]["FreshnessResponse"];
         };
         /**
+         * UpstreamGroupResponse
+         * @description A group that must end first.
+         */
+        UpstreamGroupResponse: {
+            /** Name */
+            name: string;
+            /** Num Left */
+            num_left: number;
+            /** Num Running */
+            num_running: number;
+        };
+        /**
          * UtilisationResponse
          * @description What the run used and what it had, from its beginning until now.
          */
@@ -1350,11 +1760,92 @@ export interface components {
             freshness: components["schemas"]["FreshnessResponse"];
         };
         /**
+         * Verb
+         * @description What can be asked for; the names of the subcommands.
+         * @enum {string}
+         */
+        Verb: "pause" | "unpause" | "cancel" | "retry" | "prioritise" | "add-time";
+        /**
+         * WaitingGroupResponse
+         * @description A group with chores that are blocked.
+         */
+        WaitingGroupResponse: {
+            /** Name */
+            name: string;
+            /** Num Blocked */
+            num_blocked: number;
+            /** Upstream */
+            upstream: components["schemas"]["UpstreamGroupResponse"][];
+            /** Num Upstream Left Out */
+            num_upstream_left_out: number;
+            /** Waits For Room */
+            waits_for_room: boolean;
+        };
+        /**
+         * WaitingResponse
+         * @description What a run waits for.
+         */
+        WaitingResponse: {
+            obstacle: components["schemas"]["Obstacle"] | null;
+            /** Detail */
+            detail: string;
+            /** Num Blocked */
+            num_blocked: number;
+            /** Groups */
+            groups: components["schemas"]["WaitingGroupResponse"][];
+            /** Num Left Out */
+            num_left_out: number;
+            /** Total Cores */
+            total_cores: number | null;
+            /** Free Cores */
+            free_cores: number | null;
+            /** Total Gpus */
+            total_gpus: number | null;
+            /** Free Gpus */
+            free_gpus: number | null;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
+        /**
          * Where
          * @description In which of the runs something is.
          * @enum {string}
          */
         Where: "only_a" | "only_b" | "both";
+        /**
+         * WindowMode
+         * @description What a window of the whole graph is made of.
+         * @enum {string}
+         */
+        WindowMode: "chores" | "cells";
+        /**
+         * WindowResponse
+         * @description A window of the whole graph: its chores where they are few enough, else cells.
+         */
+        WindowResponse: {
+            /** Num Levels */
+            num_levels: number;
+            /** Num Ranks */
+            num_ranks: number;
+            /** Level From */
+            level_from: number;
+            /** Level To */
+            level_to: number;
+            /** Rank From */
+            rank_from: number;
+            /** Rank To */
+            rank_to: number;
+            /** Num Chores */
+            num_chores: number;
+            mode: components["schemas"]["WindowMode"];
+            /** States */
+            states: components["schemas"]["ChoreState"][];
+            points: components["schemas"]["PointsResponse"] | null;
+            lines: components["schemas"]["LinesResponse"] | null;
+            /** Num Lines Left Out */
+            num_lines_left_out: number;
+            cells: components["schemas"]["CellsResponse"] | null;
+            freshness: components["schemas"]["FreshnessResponse"];
+        };
         /**
          * DurationsResponse
          * @description How long the chores of a group took, each by its latest attempt, however that ended.
@@ -1691,6 +2182,190 @@ export interface operations {
                 };
             };
             /** @description Cannot be read, or too many streams are open */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    act: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ActionRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ActionAcceptedResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Actions are not allowed, or it was sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no driver to do it */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Larger than 64 KiB */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No JSON */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readAction: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+                action_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ActionResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2570,6 +3245,657 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readGroupGraph: {
+        parameters: {
+            query?: {
+                /** @description Nodes at most */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GroupGraphResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readNeighbourhood: {
+        parameters: {
+            query: {
+                /** @description Id of the chore */
+                chore: string;
+                /** @description Steps to go */
+                up?: number;
+                /** @description Steps to go */
+                down?: number;
+                /** @description Nodes at most */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GraphResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readFailedGraph: {
+        parameters: {
+            query?: {
+                /** @description Steps to go */
+                up?: number;
+                /** @description Nodes at most */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FailedGraphResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readWholeGraph: {
+        parameters: {
+            query?: {
+                level_from?: number;
+                /** @description Behind the last */
+                level_to?: number | null;
+                rank_from?: number;
+                /** @description Behind the last */
+                rank_to?: number | null;
+                /** @description Chores, or cells, at most */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WindowResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readPlace: {
+        parameters: {
+            query: {
+                level: number;
+                rank: number;
+            };
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlaceResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listUpstream: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before */
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                run_id: string;
+                /** @description Id of the chore */
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RelativesResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listDownstream: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before */
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description Id of the run */
+                run_id: string;
+                /** @description Id of the chore */
+                chore_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RelativesResponse"];
+                };
+            };
+            /** @description Asked under a foreign name */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No valid token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Sent by another page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing of that name */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such question */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Cannot be read */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readWaiting: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                run_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WaitingResponse"];
                 };
             };
             /** @description Asked under a foreign name */

@@ -25,13 +25,16 @@ from matensemble.dashboard.routes.chores import chore_routes
 from matensemble.dashboard.routes.compare import compare_routes
 from matensemble.dashboard.routes.events import event_routes, look_for_events
 from matensemble.dashboard.routes.explanation import explanation_routes
+from matensemble.dashboard.routes.graph import graph_routes
 from matensemble.dashboard.routes.history import history_routes
 from matensemble.dashboard.routes.logs import log_routes
+from matensemble.dashboard.routes.relatives import relative_routes
 from matensemble.dashboard.routes.runs import run_routes
 from matensemble.dashboard.routes.series import series_routes
 from matensemble.dashboard.routes.settings import settings_routes
 from matensemble.dashboard.routes.timeline import timeline_routes
 from matensemble.dashboard.routes.utilisation import utilisation_routes
+from matensemble.dashboard.routes.waiting import waiting_routes
 from matensemble.dashboard.schemas import Problem, RunStatusResponse
 from matensemble.dashboard.security import (
     ASSETS_PREFIX,
@@ -138,6 +141,9 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access, *, allow_actions: b
         chore_routes(catalog, indexes),
         explanation_routes(catalog, indexes),
         log_routes(catalog),
+        graph_routes(indexes),
+        relative_routes(indexes),
+        waiting_routes(catalog, indexes),
         history_routes(indexes),
         series_routes(catalog, indexes),
         timeline_routes(catalog, indexes),

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from matensemble.dashboard.index.bounds import MAX_NAME, Request, clean, request_of
+from matensemble.dashboard.index.cells import Cells
 from matensemble.errors import FormatError
 from matensemble.model import ChoreState
 
@@ -54,10 +55,13 @@ class Admission:
     ----------
     database
         Within a transaction whenever a method is called.
+    cells
+        Told of each chore; written by whoever made it.
     """
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: sqlite3.Connection, cells: Cells) -> None:
         self._database = database
+        self._cells = cells
         self._number: int | None = None
         self._places: dict[str, Place] = {}
         self._sizes: dict[int, int] = {}  # level → its chores
@@ -101,6 +105,7 @@ class Admission:
         self._number = number
         self._sizes[level] = rank + 1
         self._grown.add(level)
+        self._cells.add(level, rank)
         self._heights[told.name] = max(self._height(told.name), level)
         self._counts[told.name] += 1
         self._remember(told.id, Place(number, told.name, level))

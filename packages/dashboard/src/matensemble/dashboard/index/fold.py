@@ -24,6 +24,7 @@ from matensemble.dashboard.index.bounds import (
     clean,
     request_of,
 )
+from matensemble.dashboard.index.cells import Cells
 from matensemble.dashboard.index.events import NOTHING, EventKind, capacity_of, event_of
 from matensemble.dashboard.index.moments import Moments
 from matensemble.errors import FormatError
@@ -62,6 +63,8 @@ class Row:
     number: int
     id: str
     name: str
+    level: int
+    rank: int
     standing: Standing
     host: str = ""
     jobid: str | None = None
@@ -107,7 +110,8 @@ class Fold:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self._admission = Admission(database)
+        self._cells = Cells(database)
+        self._admission = Admission(database, self._cells)
         self._moments = Moments()
         self._rows: dict[str, Row] = {}
         self._touched: dict[str, Row] = {}
@@ -185,6 +189,7 @@ class Fold:
             if state is not row.written_state:
                 self._counts[row.name, row.written_state.value] -= 1
                 self._counts[row.name, state.value] += 1
+                self._cells.move(row.level, row.rank, row.written_state, state)
             if (row.cluster, state) != (row.written_cluster, row.written_state):
                 for cluster, its_state, by in (
                     (row.written_cluster, row.written_state, -1),
@@ -194,6 +199,7 @@ class Fold:
                         (skipped if its_state is ChoreState.SKIPPED else failed)[cluster] += by
             row.written_state, row.written_cluster = state, row.cluster
             rows.append(_values(row))
+        self._cells.write()
         write = self._database.executemany
         write(_UPDATE, rows)
         write(_INSERT_ATTEMPT, self._attempts)
@@ -311,7 +317,7 @@ class Fold:
     def _row(self, chore_id: str) -> Row:
         row = self._rows.get(chore_id)
         if row is None:
-            select = f"SELECT number, name, {_COLUMNS} FROM chores WHERE id = ?"
+            select = f"SELECT number, name, level, rank, {_COLUMNS} FROM chores WHERE id = ?"
             found = self._database.execute(select, (chore_id,)).fetchone()
             if found is None:
                 raise ValueError(f"{clean(chore_id, MAX_NAME)!r} is no chore of this run")
@@ -330,7 +336,7 @@ def _check(record: JournalRecord) -> None:
         raise ValueError("its sequence number is none")
 
 
-def _row_of(chore_id: str, number: int, name: str, *columns: Any) -> Row:
+def _row_of(chore_id: str, number: int, name: str, level: int, rank: int, *columns: Any) -> Row:
     state, attempt, reason, exit_code, detail, root, host, jobid, *facts, further = columns
     standing = UNTOUCHED
     if state != ChoreState.BLOCKED or attempt or further:
@@ -342,7 +348,7 @@ def _row_of(chore_id: str, number: int, name: str, *columns: Any) -> Row:
         if further:
             told = json.loads(further)
             standing = standing._replace(**told | {"avoid": tuple(told["avoid"])})
-    row = Row(number, chore_id, name, standing, host, jobid, *facts)
+    row = Row(number, chore_id, name, level, rank, standing, host, jobid, *facts)
     row.written_state, row.written_cluster = standing.state, row.cluster
     return row
 

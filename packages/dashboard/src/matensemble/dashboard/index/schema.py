@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -53,6 +53,7 @@ CREATE INDEX by_host ON chores(host);
 CREATE INDEX by_reason ON chores(reason) WHERE reason IS NOT NULL;
 CREATE INDEX by_cluster ON chores(cluster) WHERE cluster IS NOT NULL;
 CREATE INDEX by_level ON chores(level, rank);
+CREATE INDEX by_root ON chores(root, name) WHERE root IS NOT NULL;
 CREATE INDEX by_retry ON chores(number) WHERE attempt > 1;
 CREATE TABLE attempts (            -- those before the latest
     chore INTEGER NOT NULL, attempt INTEGER NOT NULL,
@@ -85,6 +86,14 @@ CREATE TABLE group_edges (
     PRIMARY KEY (upstream, downstream)
 ) WITHOUT ROWID;
 CREATE TABLE levels (level INTEGER PRIMARY KEY, count INTEGER NOT NULL);
+CREATE TABLE extent (              -- one row, once there are chores; see `cells`
+    num_levels INTEGER NOT NULL, num_ranks INTEGER NOT NULL,
+    level_shift INTEGER NOT NULL, rank_shift INTEGER NOT NULL
+);
+CREATE TABLE cells (               -- chores by place, in cells as large as `extent` says
+    level INTEGER NOT NULL, rank INTEGER NOT NULL, state TEXT NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (level, rank, state)
+) WITHOUT ROWID;
 CREATE TABLE heights (             -- of groups
     name TEXT PRIMARY KEY, level INTEGER NOT NULL  -- highest of its chores
 ) WITHOUT ROWID;
