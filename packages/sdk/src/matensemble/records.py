@@ -438,7 +438,9 @@ def scan_lines(
                 damage = damage or FormatError(place, f"{error.problem}. {_HINT}")
                 continue
             is_next = wanted is None and not skip_damaged
-            problem = _misplacement(record, before, is_next=is_next, is_first=not start)
+            problem = ""
+            if before is None or record[:2] != (before.sequence + 1, before.epoch):
+                problem = _misplacement(record, before, is_next=is_next, is_first=not start)
             if problem and skip_damaged:
                 continue
             if problem and damage is None:

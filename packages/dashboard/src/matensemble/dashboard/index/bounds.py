@@ -16,6 +16,7 @@ MAX_TEXT = 2_000
 """Characters that are kept of a line of detail; of names and ids 255."""
 MAX_NAME = 255
 MAX_NUMBER = 2**31
+MAX_SEQUENCE = 2**62
 MAX_WALL = 2.0**40
 """Seconds since the Unix epoch: tens of thousands of years."""
 

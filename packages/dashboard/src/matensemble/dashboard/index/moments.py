@@ -6,7 +6,6 @@ Owns the table `moments`. Called by `fold` with what each record changed.
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
 
 from matensemble.records import RecordKind
 
@@ -35,17 +34,19 @@ class Moments:
     """What happened in some seconds, to be added to the table."""
 
     def __init__(self) -> None:
-        self._seconds: defaultdict[int, list[int]] = defaultdict(lambda: [0] * len(_COLUMNS))
+        self._seconds: dict[int, list[int]] = {}
+        self._last = -1
+        self._moment: list[int] = []  # of the last second: most records are about one again
 
     def count(self, kind: str, wall: float) -> None:
         """Count a record about a chore."""
         place = _PLACES.get(kind)
         if place is not None:
-            self._seconds[int(wall)][place] += 1
+            self._at(wall)[place] += 1
 
     def occupy(self, wall: float, running: int, cores: int, gpus: int) -> None:
         """Note that so many attempts more run, on so many more cores and GPUs; or fewer."""
-        moment = self._seconds[int(wall)]
+        moment = self._at(wall)
         moment[_BUSY] += running
         moment[_BUSY + 1] += cores
         moment[_BUSY + 2] += gpus
@@ -55,3 +56,11 @@ class Moments:
         added = [(second, *moment) for second, moment in self._seconds.items()]
         database.executemany(_ADD, added)
         self._seconds.clear()
+        self._last = -1
+
+    def _at(self, wall: float) -> list[int]:
+        second = int(wall)
+        if second != self._last:
+            self._last = second
+            self._moment = self._seconds.setdefault(second, [0] * len(_COLUMNS))
+        return self._moment
