@@ -5,7 +5,15 @@ import logging
 import pytest
 
 from matensemble.dashboard import create_dashboard_app
-from matensemble.dashboard.security import SECURITY_HEADERS, Access, names_of
+from matensemble.dashboard.security import (
+    MAX_BODY_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_JSON_DEPTH,
+    MAX_QUERY_BYTES,
+    SECURITY_HEADERS,
+    Access,
+    names_of,
+)
 
 PATHS = ["/", "/api/status", "/api/session", "/api/nothing", "/assets/index-1a2b.js", "/nothing"]
 FOREIGN_HOSTS = [
@@ -20,7 +28,8 @@ FOREIGN_HOSTS = [
     "0.0.0.0:8000",
     "[::1",
 ]
-OWN = {"sec-fetch-site": "same-origin"}
+SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
+OWN = SAME_ORIGIN | {"x-matensemble": "1"}
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -62,6 +71,25 @@ def test_posting_elsewhere_is_not_used(connect, path):
     assert connect().ask("POST", path, headers=OWN).status_code == 405
 
 
+@pytest.mark.slow
+def test_every_route_refuses_foreign_names_methods_and_pages(app, connect):
+    """Every route of the interface × host × method × sender: refused before it sees anything."""
+    client = connect()
+    for path, item in app.openapi()["paths"].items():
+        used = {method.upper() for method in item}
+        for method in ("GET", "POST", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            for host in FOREIGN_HOSTS:
+                answer = client.ask(method, path, headers={"host": host} | OWN)
+                assert answer.status_code == (400 if method in ("GET", "POST") else 405)
+            if method not in used:
+                assert client.ask(method, path, headers=OWN).status_code == 405
+            for site in ("cross-site", "same-site"):
+                headers = {"sec-fetch-site": site, "x-matensemble": "1"}
+                answer = client.ask(method, path, headers=headers)
+                assert answer.status_code == (403 if method in ("GET", "POST") else 405)
+
+
+@pytest.mark.slow
 def test_every_route_of_the_interface_needs_the_token(app, connect, token):
     routes = [
         (method.upper(), path) for path, item in app.openapi()["paths"].items() for method in item
@@ -92,11 +120,72 @@ def test_token_buys_a_session(app, connect):
     assert client.ask("GET", "/api/status").status_code == 200
 
 
-def test_cookie_alone_changes_nothing(app, connect):
+def test_cookie_alone_changes_nothing(connect):
     client = connect()
     client.ask("POST", "/api/session", headers=OWN)
     del client.headers["authorization"]
-    assert client.ask("POST", "/api/session", headers=OWN).status_code == 401
+    for headers in ({}, SAME_ORIGIN, {"x-matensemble": "1"}, SAME_ORIGIN | {"x-matensemble": "2"}):
+        answer = client.ask("POST", "/api/session", headers=headers)
+        assert answer.status_code == 403
+    assert client.ask("POST", "/api/session", headers=OWN).status_code == 204
+
+
+@pytest.mark.parametrize("headers", [SAME_ORIGIN, {"origin": "http://127.0.0.1:8000"}])
+def test_what_changes_something_needs_the_header_of_the_page(connect, headers):
+    answer = connect().ask("POST", "/api/session", headers=headers)
+    assert answer.status_code == 403
+    assert "X-MatEnsemble: 1" in answer.json()["detail"]
+
+
+def test_long_questions_and_headers_are_refused(connect):
+    client = connect()
+    assert client.ask("GET", "/?" + "q" * MAX_QUERY_BYTES).status_code == 200
+    assert client.ask("GET", "/?" + "q" * (MAX_QUERY_BYTES + 1)).status_code == 414
+    assert client.ask("GET", "/", headers={"x-long": "h" * MAX_HEADER_BYTES}).status_code == 431
+
+
+ACTIONS = "/api/v1/runs/matensemble_workflow-20260101_120000/actions"
+JSON = OWN | {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "code"),
+    [
+        (b"{}", OWN, 415),
+        (b"verb=cancel", OWN | {"content-type": "application/x-www-form-urlencoded"}, 415),
+        (b"{}", OWN | {"content-type": "text/plain"}, 415),
+        (b" " * (MAX_BODY_BYTES + 1), JSON, 413),
+        (b"[" * (MAX_JSON_DEPTH + 1), JSON, 400),
+        (b'{"verb": ' * (MAX_JSON_DEPTH + 1), JSON, 400),
+        (b'["' + b"[" * 100 + b'"]', JSON, 422),  # brackets in a text nest nothing
+        (b'["\\"' + b"[" * MAX_JSON_DEPTH, JSON, 400),
+        (b"1" * 5000, JSON, 400),
+        (b'"\\ud800"', JSON, 422),
+        (b"\xff", JSON, 400),
+        (b"NaN", JSON, 422),
+        (b"{}", JSON | {"content-type": "application/json; charset=utf-8"}, 422),
+        (b"", JSON, 422),
+    ],
+)
+def test_body_is_small_flat_json(write_run, connect, token, body, headers, code):
+    app = create_dashboard_app(write_run(), access=Access(token=token), allow_actions=True)
+    answer = connect(app).ask("POST", ACTIONS, content=body, headers=headers)
+    assert answer.status_code == code, answer.text
+    assert answer.json()["title"]
+
+
+def test_body_of_unknown_length_is_bounded(write_run, connect, token):
+    async def pour():
+        nonlocal num_poured
+        for _ in range(1000):
+            num_poured += 1
+            yield b" " * 4096
+
+    num_poured = 0
+    app = create_dashboard_app(write_run(), access=Access(token=token), allow_actions=True)
+    answer = connect(app).ask("POST", ACTIONS, content=pour(), headers=JSON)
+    assert answer.status_code == 413
+    assert num_poured <= MAX_BODY_BYTES // 4096 + 2
 
 
 def test_each_server_has_its_own_cookie_and_token():
@@ -128,6 +217,7 @@ def test_each_server_has_its_own_cookie_and_token():
 )
 def test_other_pages_may_not_ask(connect, method, headers, allowed):
     path = "/api/status" if method == "GET" else "/api/session"
+    headers = headers | {"x-matensemble": "1"}
     assert connect().ask(method, path, headers=headers).is_success is allowed
 
 

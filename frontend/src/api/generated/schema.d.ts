@@ -927,6 +927,8 @@ export interface components {
             room: components["schemas"]["RoomResponse"] | null;
             /** Chain */
             chain: components["schemas"]["RelatedChoreResponse"][];
+            /** Num Chain Left Out */
+            num_chain_left_out: number;
             failure: components["schemas"]["FailureResponse"] | null;
             /** Earlier */
             earlier: components["schemas"]["EarlierAttemptResponse"][];

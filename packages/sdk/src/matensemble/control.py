@@ -282,7 +282,7 @@ def leave_request(run: RunDir, request: Request) -> None:
         with suppress(FileExistsError):
             disk.make_dir(run.control_dir)
         check_control_dir(run)
-        disk.write_atomic(run.control_dir / f"request-{request.id}.json", data)
+        disk.write_atomic(request_path(run, request.id), data)
     except OSError as error:
         raise RunDirectoryError(
             str(run.control_dir), f"cannot be written ({error.strerror})"
@@ -292,10 +292,15 @@ def leave_request(run: RunDir, request: Request) -> None:
 def withdraw_request(run: RunDir, request: Request) -> bool:
     """Remove a request that nobody has answered; return whether it was still there."""
     try:
-        (run.control_dir / f"request-{request.id}.json").unlink()
+        (request_path(run, request.id)).unlink()
     except FileNotFoundError:
         return False
     return True
+
+
+def request_path(run: RunDir, request_id: str) -> Path:
+    """Return where a request waits."""
+    return run.control_dir / f"request-{request_id}.json"
 
 
 def answer_path(run: RunDir, request_id: str) -> Path:

@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 
 from matensemble.dashboard.catalog import Catalog
 from matensemble.dashboard.index.feed import Indexes
+from matensemble.dashboard.routes.actions import action_routes
 from matensemble.dashboard.routes.chores import chore_routes
 from matensemble.dashboard.routes.compare import compare_routes
 from matensemble.dashboard.routes.events import event_routes, look_for_events
@@ -138,6 +139,7 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access, *, allow_actions: b
         settings_routes(catalog, allow_actions=allow_actions),
         run_routes(catalog),
         event_routes(catalog, streams),
+        action_routes(catalog, allow_actions=allow_actions),
         chore_routes(catalog, indexes),
         explanation_routes(catalog, indexes),
         log_routes(catalog),
@@ -172,8 +174,8 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access, *, allow_actions: b
         status_code=HTTPStatus.NO_CONTENT,
         responses=refusals,
     )
-    def start_session(response: Response) -> None:
-        access.start_session(response)
+    def start_session(request: Request, response: Response) -> None:
+        access.start_session(response, request.scope.get("root_path", ""))
 
 
 def _add_page(app: FastAPI, static_dir: Path) -> None:
