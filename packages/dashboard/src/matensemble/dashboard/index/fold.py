@@ -26,6 +26,7 @@ from matensemble.dashboard.index.bounds import (
 )
 from matensemble.dashboard.index.cells import Cells
 from matensemble.dashboard.index.events import NOTHING, EventKind, capacity_of, event_of
+from matensemble.dashboard.index.lanes import Lanes
 from matensemble.dashboard.index.moments import Moments
 from matensemble.errors import FormatError
 from matensemble.model import ChoreState, Reason
@@ -113,6 +114,7 @@ class Fold:
         self._cells = Cells(database)
         self._admission = Admission(database, self._cells)
         self._moments = Moments()
+        self._lanes = Lanes()
         self._rows: dict[str, Row] = {}
         self._touched: dict[str, Row] = {}
         self._attempts: list[tuple[Any, ...]] = []
@@ -169,11 +171,13 @@ class Fold:
         self.write()
         busy = "state = 'running' AND started_epoch != 0"
         found = self._database.execute(
-            f"SELECT count(*), sum(cores), sum(gpus) FROM chores WHERE {busy}"
-        )
-        count, cores, gpus = found.fetchone()
-        if count:
+            "SELECT host, name, count(*), sum(cores), sum(gpus) FROM chores "
+            f"WHERE {busy} GROUP BY host, name"
+        ).fetchall()
+        for host, name, count, cores, gpus in found:
             self._moments.occupy(wall, -count, -cores, -gpus)
+            self._lanes.occupy(host, name, wall, -count, -cores, -gpus)
+        if found:
             self._database.execute(f"UPDATE chores SET started_epoch = 0 WHERE {busy}")
             self._rows.clear()
 
@@ -181,6 +185,7 @@ class Fold:
         """Write what has changed; keep in memory only what lives."""
         self._admission.write()
         self._moments.write(self._database)
+        self._lanes.write(self._database)
         rows = []
         failed: Counter[int] = Counter()
         skipped: Counter[int] = Counter()
@@ -232,7 +237,7 @@ class Fold:
         )
 
     def _apply_to_chore(self, row: Row, record: JournalRecord) -> None:
-        before, was_busy = row.standing, row.is_busy
+        before, host, was_busy = row.standing, row.host, row.is_busy
         asked = (row.cores, row.gpus)
         standing = after(before, record)
         request = asked
@@ -247,10 +252,14 @@ class Fold:
         row.cores, row.gpus = request
         self._moments.count(record.kind, record.wall)
         is_busy = row.is_busy
-        if was_busy is not is_busy or (is_busy and asked != request):
-            old = (1, *asked) if was_busy else (0, 0, 0)
-            new = (1, *request) if is_busy else (0, 0, 0)
-            self._moments.occupy(record.wall, *(b - a for a, b in zip(old, new, strict=True)))
+        if was_busy:
+            self._moments.occupy(record.wall, -1, *(-number for number in asked))
+            self._lanes.occupy(host, row.name, record.wall, -1, *(-number for number in asked))
+        if is_busy:
+            self._moments.occupy(record.wall, 1, *request)
+            self._lanes.occupy(row.host, row.name, record.wall, 1, *request)
+        if before.state is ChoreState.RUNNING:
+            self._lanes.count(host, row.name, record)
         self._touched[row.id] = row
 
     def _keep_facts(self, row: Row, before: Standing, record: JournalRecord) -> None:

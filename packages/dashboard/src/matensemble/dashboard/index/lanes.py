@@ -11,10 +11,13 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 
+from matensemble.records import JournalRecord, RecordKind
+
 SECONDS = 60
 _COLUMNS = (
     "running", "cores", "gpus", "run_seconds", "core_seconds", "gpu_seconds", "completed", "failed",
 )  # fmt: skip
+_COMPLETED, _FAILED = 6, 7
 _ADD = (
     f"INSERT INTO lanes (axis, lane, minute, {', '.join(_COLUMNS)}) "
     f"VALUES (?, ?, ?{', ?' * len(_COLUMNS)}) ON CONFLICT DO UPDATE SET "
@@ -45,11 +48,19 @@ class Lanes:
             row[4] += cores * rest
             row[5] += gpus * rest
 
-    def count(self, host: str, group: str, wall: float, *, is_failed: bool) -> None:
-        """Count an attempt that has ended."""
-        minute = int(wall // SECONDS)
+    def count(self, host: str, group: str, record: JournalRecord) -> None:
+        """Count the end of an attempt that ran, if the record is one and tells how it was."""
+        if record.kind == RecordKind.COMPLETED:
+            place = _COMPLETED
+        elif record.kind == RecordKind.FAILED or (
+            record.kind == RecordKind.REQUEUED and record.fields.get("r") is not None
+        ):
+            place = _FAILED
+        else:
+            return
+        minute = int(record.wall // SECONDS)
         for key in (("host", host, minute), ("group", group, minute)):
-            self._minutes[key][7 if is_failed else 6] += 1
+            self._minutes[key][place] += 1
 
     def write(self, database: sqlite3.Connection) -> None:
         """Add it to the table, and forget it."""

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -105,6 +105,14 @@ CREATE TABLE moments (             -- what happened in a second of wall time
     running INTEGER NOT NULL,      -- more (or less, below 0) attempts than before that run,
     cores INTEGER NOT NULL, gpus INTEGER NOT NULL  -- and what is busy
 );
+CREATE TABLE lanes (               -- what happened on a host, or in a group, in a minute; see `lanes`
+    axis TEXT NOT NULL,            -- host or group
+    lane TEXT NOT NULL, minute INTEGER NOT NULL,
+    running INTEGER NOT NULL, cores INTEGER NOT NULL, gpus INTEGER NOT NULL,  -- as in moments
+    run_seconds REAL NOT NULL, core_seconds REAL NOT NULL, gpu_seconds REAL NOT NULL,
+    completed INTEGER NOT NULL, failed INTEGER NOT NULL,  -- attempts that had run
+    PRIMARY KEY (axis, lane, minute)
+) WITHOUT ROWID;
 CREATE TABLE capacities (          -- what there was to run on, from then on
     at REAL NOT NULL, epoch INTEGER NOT NULL,
     nodes INTEGER NOT NULL, cores INTEGER NOT NULL, gpus INTEGER NOT NULL
