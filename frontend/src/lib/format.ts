@@ -84,3 +84,15 @@ export function formatAgo(seconds: number): string {
 export function formatReason(reason: string): string {
   return reason.replaceAll("_", " ");
 }
+
+/** A duration that may be short, as a number to compare: "0.042 s", "3.2 s", "1 h 04 min". */
+export function formatSeconds(seconds: number): string {
+  return seconds < 60 ? `${THREE_DIGITS.format(seconds)} s` : formatDuration(seconds);
+}
+
+/** A size in decimal units: "512 B", "1.2 MB". */
+export function formatBytes(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
+  return `${THREE_DIGITS.format(bytes / 1000 ** power)} ${units[power] ?? ""}`;
+}
