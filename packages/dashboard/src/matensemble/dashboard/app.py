@@ -142,7 +142,7 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access, *, allow_actions: b
         action_routes(catalog, allow_actions=allow_actions),
         chore_routes(catalog, indexes),
         explanation_routes(catalog, indexes),
-        log_routes(catalog),
+        log_routes(catalog, indexes),
         graph_routes(indexes),
         relative_routes(indexes),
         waiting_routes(catalog, indexes),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -80,6 +80,9 @@ class ChoreFiles:
     attempt
         From 1; None means the attempt whose files are in the chore's directory: the latest that
         was prepared.
+    declared
+        Returns what the header of the chore declares as outputs, by name: asked where no
+        `metadata.json` tells it, which may be removed after the end of the run.
 
     Raises
     ------
@@ -91,7 +94,15 @@ class ChoreFiles:
         If the file system refuses.
     """
 
-    def __init__(self, run_dir: Path, chore_id: str, attempt: int | None = None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        chore_id: str,
+        attempt: int | None = None,
+        *,
+        declared: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        self._declared = declared
         self._shown = f"{run_dir.name}/{workdir.OUT}/{clean_text(chore_id)}"
         self._attempt = attempt
         is_id = _is_segment(chore_id) and f"{workdir.OUT}/{chore_id}".casefold() != workdir.REGISTRY
@@ -143,13 +154,16 @@ class ChoreFiles:
     def outputs(self) -> Mapping[str, tuple[str, ...]]:
         """Return the declared outputs: name and the segments below the chore's directory.
 
-        By `metadata.json`, over which a chore could have written: what does not stay inside the
-        directory, or is a file of MatEnsemble's own, is left out.
+        By `metadata.json`, over which a chore could have written, or by its header where that is
+        gone: what does not stay inside the directory, or is a file of MatEnsemble's own, is left
+        out.
         """
         try:
             with self.open(workdir.METADATA) as artifact:
                 declared = _read_json(artifact, self._shown, _MAX_METADATA_BYTES).get("outputs")
-        except (RunDirectoryError, FormatError):
+        except RunDirectoryError:
+            declared = self._declared()
+        except FormatError:
             return {}
         if not isinstance(declared, dict):
             return {}

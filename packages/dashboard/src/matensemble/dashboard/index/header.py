@@ -5,14 +5,18 @@ Owns the caution: the header is somebody's file, so only known fields are taken,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from matensemble.dashboard.index.bounds import MAX_NAME, MAX_NUMBER, clean
 from matensemble.errors import FormatError
 from matensemble.foreign_json import open_foreign, parse_foreign_json
+from matensemble.model import Resources
+from matensemble.policy import ChorePolicy
 from matensemble.records import journal_chain
 from matensemble.workdir import RunDir
+
+_T = TypeVar("_T")
 
 MAX_UPSTREAM = 500
 MAX_WORDS = 100
@@ -49,6 +53,37 @@ def read_header(run: RunDir, chore_id: str, part: int, offset: int, length: int)
     OSError
         If it cannot be read.
     """
+    return _read(run, chore_id, part, offset, length, _shown)
+
+
+class Terms(NamedTuple):
+    """The part of a header by which a driver decides."""
+
+    policy: ChorePolicy
+    resources: Resources
+    nice: int
+
+
+def read_terms(run: RunDir, chore_id: str, part: int, offset: int, length: int) -> Terms:
+    """Return by what a driver decides about a chore; as `read_header`."""
+    return _read(run, chore_id, part, offset, length, _terms)
+
+
+def read_outputs(
+    run: RunDir, chore_id: str, part: int, offset: int, length: int
+) -> Mapping[str, Any]:
+    """Return the outputs that a chore declares, by name, not checked; as `read_header`."""
+    return _read(run, chore_id, part, offset, length, _outputs)
+
+
+def _read(
+    run: RunDir,
+    chore_id: str,
+    part: int,
+    offset: int,
+    length: int,
+    shape: Callable[[Mapping[str, Any]], _T],
+) -> _T:
     path = journal_chain(run)[part - 1].path if part else run.chores_path
     with open_foreign(path) as file:
         file.seek(offset)
@@ -58,9 +93,24 @@ def read_header(run: RunDir, chore_id: str, part: int, offset: int, length: int)
         header = data["header"] if part else data
         if header["id"] != chore_id:
             raise ValueError(f"it is that of {header['id']!r}")
-        return _shown(header)
+        return shape(header)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(str(path), f"holds no header of {chore_id} ({error!r})") from error
+
+
+def _terms(header: Mapping[str, Any]) -> Terms:
+    return Terms(
+        ChorePolicy.from_json(header.get("policy", {})),
+        Resources.from_json(header.get("resources", {})),
+        int(header.get("nice", 0)),
+    )
+
+
+def _outputs(header: Mapping[str, Any]) -> Mapping[str, Any]:
+    outputs = header.get("outputs", {})
+    if not isinstance(outputs, Mapping):
+        raise TypeError("its outputs are none")
+    return outputs
 
 
 def _shown(header: Mapping[str, Any]) -> Header:

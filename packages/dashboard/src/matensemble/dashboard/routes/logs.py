@@ -7,7 +7,7 @@ Shapes questions and answers; which files there are and how they are opened is t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -21,6 +21,10 @@ from matensemble.dashboard.catalog import Catalog
 from matensemble.dashboard.files.artifact import MAX_RANGE_BYTES, Artifact
 from matensemble.dashboard.files.artifacts import ChoreFiles, Listed
 from matensemble.dashboard.files.log_text import MAX_MATCHES, MIN_RANGE_BYTES, find_text, read_text
+from matensemble.dashboard.index.chores import find_chore
+from matensemble.dashboard.index.feed import Indexes
+from matensemble.dashboard.index.header import read_outputs
+from matensemble.errors import RunDirectoryError
 from matensemble.workdir import ERROR, METADATA, STDERR, STDOUT
 
 DEFAULT_RANGE_BYTES = 1 << 18
@@ -135,12 +139,23 @@ Wanted = Annotated[Stream, Query(description="Which of the two")]
 FilesOf = Callable[[str, str, int | None], ChoreFiles]
 
 
-def log_routes(catalog: Catalog) -> APIRouter:
+def log_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
     """Return the routes about what chores left behind."""
     router = APIRouter(prefix="/runs/{run_id}/chores/{chore_id}")
 
     def files_of(run_id: str, chore_id: str, attempt: int | None) -> ChoreFiles:
-        return ChoreFiles(catalog.find(run_id).root, chore_id, attempt)
+        run = catalog.find(run_id)
+
+        def declared() -> Mapping[str, Any]:
+            with indexes.open(run_id) as (database, freshness):
+                row = find_chore(database, chore_id)
+            if row is not None:
+                return read_outputs(run, row["id"], row["part"], row["offset"], row["length"])
+            if freshness.is_complete:
+                raise RunDirectoryError(run_id, "has no chore of that id")
+            return {}
+
+        return ChoreFiles(run.root, chore_id, attempt, declared=declared)
 
     _add_log(router, files_of)
     _add_search(router, files_of)
