@@ -1,36 +1,28 @@
 /** Ask the driver of a run for something, and follow what becomes of it. */
 import { useMutation, type UseMutationResult } from "@tanstack/react-query";
 
-import { ApiError, BASE_URL, OWN_HEADERS, type Schemas } from "./client";
+import { client, OWN_HEADERS, take, type Schemas } from "./client";
 
 /** How often it is looked whether the driver has answered. */
-export const ANSWER_MILLISECONDS = 700;
-/** After that many looks the request is left to a driver that is slow, or not there. */
-export const MAX_LOOKS = 40;
+const ANSWER_MILLISECONDS = 700;
+/** After so many looks the request is left to a driver that is slow. */
+const MAX_LOOKS = 40;
+/** All that need not be said. */
+const NOTHING = { chores: [], groups: [], failed: false, everything: false };
 
-/** What to do, and with which chores. */
-export interface ActionRequest {
-  verb: "pause" | "unpause" | "cancel" | "retry" | "prioritise" | "add-time";
-  /** Ids. */
-  chores?: string[];
-  /** Every chore of these groups. */
-  groups?: string[];
-  /** Every chore that failed by itself. */
-  failed?: boolean;
-  /** Every chore that failed with this reason. */
-  reason?: Schemas["Reason"];
-  /** The whole run. */
-  everything?: boolean;
-  /** For `prioritise`: lower runs first. */
-  nice?: number;
-  /** For `add-time`: what to add. */
-  duration?: string;
-}
+type Request = Schemas["ActionRequest"];
 
-/** What became of a request. `waiting` where nobody has answered yet. */
+/** What to do, and with which chores: named ones, or all of some kind. */
+export type ActionRequest = Partial<Request> & Pick<Request, "verb">;
+
+/** What became of a request. */
 export interface ActionOutcome {
-  state: "waiting" | "done" | "refused";
+  /** `waiting` where nobody has answered yet. */
+  state: Schemas["ActionState"];
+  /** What was done, or why nothing was, or why no driver sees it soon. */
   text: string;
+  /** The command that starts a driver, where there is none. */
+  command: string | null;
 }
 
 /** The mutation takes the request and ends with its outcome. */
@@ -39,27 +31,26 @@ export function useAction(runId: string): UseMutationResult<ActionOutcome, Error
 }
 
 async function carryOut(runId: string, request: ActionRequest): Promise<ActionOutcome> {
-  const url = `${BASE_URL}api/v1/runs/${encodeURIComponent(runId)}/actions`;
-  const { id } = await ask<{ id: string }>(
-    new Request(url, {
-      method: "POST",
-      headers: { ...OWN_HEADERS, "Content-Type": "application/json" },
-      body: JSON.stringify(request),
+  const { id, note, command } = await take(
+    client.POST("/api/v1/runs/{run_id}/actions", {
+      params: { path: { run_id: runId } },
+      headers: OWN_HEADERS,
+      body: { ...NOTHING, ...request },
     }),
   );
-  let outcome: ActionOutcome = { state: "waiting", text: "" };
-  for (let looks = 0; looks < MAX_LOOKS && outcome.state === "waiting"; looks += 1) {
+  if (command !== null) {
+    return { state: "waiting", text: note, command };
+  }
+  for (let looks = 0; looks < MAX_LOOKS; looks += 1) {
     await new Promise((resolve) => setTimeout(resolve, ANSWER_MILLISECONDS));
-    outcome = await ask<ActionOutcome>(new Request(`${url}/${encodeURIComponent(id)}`));
+    const { state, text } = await take(
+      client.GET("/api/v1/runs/{run_id}/actions/{action_id}", {
+        params: { path: { run_id: runId, action_id: id } },
+      }),
+    );
+    if (state !== "waiting") {
+      return { state, text, command };
+    }
   }
-  return outcome;
-}
-
-async function ask<T>(request: Request): Promise<T> {
-  const response = await fetch(request);
-  const body: unknown = await response.json();
-  if (!response.ok) {
-    throw new ApiError(response.status, body as Schemas["Problem"]);
-  }
-  return body as T;
+  return { state: "waiting", text: "the driver has not answered yet", command };
 }

@@ -2,6 +2,7 @@ import { useId, useRef } from "react";
 
 import { useAction, type ActionOutcome, type ActionRequest } from "../api/useAction";
 import { useSettings } from "../api/useSettings";
+import { CommandLine } from "./CommandLine";
 import { Icon } from "./Icon";
 import "./ActionButton.css";
 
@@ -42,7 +43,7 @@ export function ActionButton({ runId, request, question, children }: ActionButto
       <span className="action-outcome" role="status">
         {isPending && "Asked; waiting for the driver…"}
         {data !== undefined && <Outcome {...data} />}
-        {error !== null && <Outcome state="refused" text={error.message} />}
+        {error !== null && <Outcome state="refused" text={error.message} command={null} />}
       </span>
       {question !== undefined && (
         <QuestionDialog dialog={dialog} question={question} confirm={children} onConfirm={act} />
@@ -51,9 +52,13 @@ export function ActionButton({ runId, request, question, children }: ActionButto
   );
 }
 
-function Outcome({ state, text }: ActionOutcome) {
+function Outcome({ state, text, command }: ActionOutcome) {
   if (state === "waiting") {
-    return <>{text === "" ? "No answer yet; the request waits for the driver." : text}</>;
+    return (
+      <span>
+        The request waits: {text}. {command !== null && <CommandLine command={command} />}
+      </span>
+    );
   }
   return (
     <span className={state === "done" ? "is-done" : "is-bad"}>

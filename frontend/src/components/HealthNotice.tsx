@@ -2,65 +2,91 @@ import type { Run } from "../api/client";
 import { serverNow } from "../api/serverClock";
 import { formatDuration, formatInstant } from "../lib/format";
 import { judgeHealth } from "../lib/health";
+import type { Tone } from "../lib/runState";
 import { useNow } from "../lib/useNow";
+import { CommandLine } from "./CommandLine";
 import { Notice } from "./Notice";
 
-/** Says so when the driver is silent or lost; nothing while all is well. */
+/** Says so when a run stands still, and what to do about it; nothing while all is well. */
 export function HealthNotice({ run }: { run: Run }) {
   const { health, status } = run;
   useNow(health === "alive");
-  if (health === "lost") {
-    return (
-      <Notice tone="bad" title="Driver lost">
+  switch (health) {
+    case "lost":
+      return (
+        <Notice tone="bad" title="Driver lost">
+          <p>
+            {asSentence(run.problem)} It may have been killed, or its allocation may have ended.
+            What follows is the last that it wrote. <LastSign at={run.last_sign_at} />
+          </p>
+          <Advice run={run} />
+        </Notice>
+      );
+    case "coming":
+      return (
+        <Notice tone="caution" title="A new driver takes over">
+          <p>It has published nothing yet; what follows is from the one before.</p>
+        </Notice>
+      );
+    case "waiting":
+      return <StandingStill run={run} tone="quiet" title="Not started yet" />;
+    case "unreadable":
+      return (
+        <Notice tone="bad" title="The run cannot be read">
+          <p>{run.problem}</p>
+        </Notice>
+      );
+    case "ended":
+      return run.command === null ? null : (
+        <StandingStill
+          run={run}
+          tone={status?.state === "interrupted" ? "caution" : "quiet"}
+          title={status?.state === "interrupted" ? "Interrupted" : "To go on"}
+        />
+      );
+    default:
+      return status != null && judgeHealth(status, serverNow()).kind === "late" ? (
+        <Notice tone="caution" title="No news from the driver">
+          <p>
+            The driver is slow, or the file system is. <LastSign at={status.updated_at} />
+          </p>
+        </Notice>
+      ) : null;
+  }
+}
+
+function StandingStill({ run, tone, title }: { run: Run; tone: Tone; title: string }) {
+  return (
+    <Notice tone={tone} title={title}>
+      <Advice run={run} />
+      {tone === "caution" && (
         <p>
-          {run.problem}.{" "}
-          {status?.updated_at != null && <LastNews at={status.updated_at} />} It may have been
-          killed, or its allocation may have ended. What follows is the last that it wrote.
+          <LastSign at={run.last_sign_at} />
         </p>
-      </Notice>
-    );
-  }
-  if (health === "coming") {
-    return (
-      <Notice tone="caution" title="A new driver takes over">
-        <p>It has published nothing yet; what follows is from the one before.</p>
-      </Notice>
-    );
-  }
-  if (health === "waiting") {
-    return (
-      <Notice tone="quiet" title="Not started yet">
-        <p>
-          Start it with <code>matensemble run DIR</code>.
-        </p>
-      </Notice>
-    );
-  }
-  if (health === "unreadable") {
-    return (
-      <Notice tone="bad" title="The run cannot be read">
-        <p>{run.problem}</p>
-      </Notice>
-    );
-  }
-  if (status != null && judgeHealth(status, serverNow()).kind === "late") {
-    return (
-      <Notice tone="caution" title="No news from the driver">
-        <p>
-          <LastNews at={status.updated_at ?? ""} /> The driver is slow, or the file system is.
-        </p>
-      </Notice>
-    );
-  }
-  return null;
+      )}
+    </Notice>
+  );
+}
+
+/** What can be done, and the command that does it. */
+function Advice({ run }: { run: Run }) {
+  return run.command === null ? null : (
+    <p>
+      {run.advice} <CommandLine command={run.command} />
+    </p>
+  );
 }
 
 /** The age counts up; it is hidden from screen readers, which would read it out every second. */
-function LastNews({ at }: { at: string }) {
-  return (
+function LastSign({ at }: { at: string | null }) {
+  return at === null ? null : (
     <>
-      The last news is from {formatInstant(at)}
+      Last sign of life: {formatInstant(at)}
       <span aria-hidden="true">, {formatDuration((serverNow() - Date.parse(at)) / 1000)} ago</span>.
     </>
   );
+}
+
+function asSentence(text: string): string {
+  return text === "" ? "" : `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

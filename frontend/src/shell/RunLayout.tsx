@@ -10,6 +10,7 @@ import { StateBadge } from "../components/StateBadge";
 import { formatPercent } from "../lib/format";
 import { countEnded } from "../lib/counts";
 import { isTerminal, presentState } from "../lib/runState";
+import { RunActions } from "./RunActions";
 import { RunContext } from "./run";
 import { useShortcut } from "./shortcuts";
 import { useTitle } from "./useTitle";
@@ -42,6 +43,7 @@ export function RunLayout() {
         <h1>{runId}</h1>
         {run?.status != null && <StateBadge state={run.status.state} />}
         {run !== undefined && <LiveSign run={run} stream={stream} />}
+        {run !== undefined && <RunActions run={run} />}
         {run?.status != null && run.status.detail !== "" && (
           <p className="detail">{run.status.detail}</p>
         )}

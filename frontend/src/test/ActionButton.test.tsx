@@ -1,5 +1,5 @@
 import { QueryClientProvider } from "@tanstack/react-query";
-import { render, screen } from "@testing-library/react";
+import { render, screen, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { HttpResponse } from "msw";
 import { beforeEach, expect, it, vi } from "vitest";
@@ -26,14 +26,14 @@ function show(question?: { title: string; text: string }) {
 }
 
 /** Let the server take requests and answer each look by the next of `outcomes`. */
-function takeActions(...outcomes: object[]) {
+function takeActions(accepted: object, ...outcomes: object[]) {
   const asked = vi.fn<(body: unknown, header: string | null) => void>();
   server.use(
     answerBy(
       `${RUN_URL}/actions`,
       async (_, request) => {
         asked(await request.json(), request.headers.get("x-matensemble"));
-        return HttpResponse.json({ id: "r1" }, { status: 202 });
+        return HttpResponse.json({ id: "r1", note: "", command: null, ...accepted }, { status: 202 });
       },
       "post",
     ),
@@ -47,16 +47,19 @@ beforeEach(() => {
 });
 
 it("asks, waits for the driver and says what was done", async () => {
-  const asked = takeActions({ state: "waiting", text: "" }, { state: "done", text: "retried 3 chores" });
+  const asked = takeActions({}, { state: "waiting", text: "" }, { state: "done", text: "retried 3 chores" });
   show();
   await userEvent.click(await screen.findByRole("button", { name: "Retry failed" }));
   expect(screen.getByRole("status")).toHaveTextContent("waiting for the driver");
   expect(await screen.findByText("retried 3 chores", {}, { timeout: 4000 })).toBeVisible();
-  expect(asked).toHaveBeenCalledExactlyOnceWith({ verb: "retry", failed: true }, "1");
+  expect(asked).toHaveBeenCalledExactlyOnceWith(
+    { verb: "retry", failed: true, everything: false, chores: [], groups: [] },
+    "1",
+  );
 });
 
 it("asks the reader first, and does nothing where the answer is no", async () => {
-  const asked = takeActions({ state: "done", text: "retried" });
+  const asked = takeActions({}, { state: "done", text: "retried" });
   const { container } = show({ title: "Retry what failed?", text: "Chores run again." });
   await userEvent.click(await screen.findByRole("button", { name: "Retry failed" }));
   const dialog = screen.getByRole("dialog", { name: "Retry what failed?" });
@@ -64,6 +67,18 @@ it("asks the reader first, and does nothing where the answer is no", async () =>
   await userEvent.click(screen.getByRole("button", { name: "Leave it" }));
   expect(dialog).not.toHaveAttribute("open");
   expect(asked).not.toHaveBeenCalled();
+});
+
+it("goes on where the answer is yes, and says how to start a driver where there is none", async () => {
+  const asked = takeActions({ note: "the run is over", command: "matensemble resume /study/run" });
+  show({ title: "Retry what failed?", text: "Chores run again." });
+  await userEvent.click(await screen.findByRole("button", { name: "Retry failed" }));
+  const dialog = screen.getByRole("dialog");
+  await userEvent.click(within(dialog).getByRole("button", { name: "Retry failed" }));
+  expect(await screen.findByText("matensemble resume /study/run")).toBeVisible();
+  expect(screen.getByRole("status")).toHaveTextContent("waits: the run is over");
+  expect(dialog).not.toHaveAttribute("open");
+  expect(asked).toHaveBeenCalledOnce();
 });
 
 it("says why the server does not take it", async () => {

@@ -1,4 +1,4 @@
-import { act, screen, waitFor } from "@testing-library/react";
+import { act, screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { describe, expect, it } from "vitest";
 
@@ -6,6 +6,17 @@ import { FakeEventSource } from "./eventSource";
 import { makeFinished } from "./fixtures";
 import { expectAccessible, openPage } from "./page";
 import { answer, cut, makeRun, refuse, RUN_ID, RUN_URL, server } from "./server";
+
+const SETTINGS = { version: "0.6.0", root: "~/study", is_single_run: false };
+const LOST = makeRun(
+  {},
+  {
+    health: "lost",
+    problem: "its process 4711 is gone",
+    advice: "Nothing more will happen by itself. To go on with it:",
+    command: "matensemble resume /study/run",
+  },
+);
 
 describe("the head of a run", () => {
   it("says its name, state and share, on the tab too", async () => {
@@ -39,10 +50,37 @@ describe("the head of a run", () => {
   });
 
   it("tells of a lost driver, and why", async () => {
-    server.use(answer(RUN_URL, makeRun({}, { health: "lost", problem: "its process 4711 is gone" })));
+    server.use(answer(RUN_URL, LOST));
     const { container } = openPage(RUN_URL);
-    expect(await screen.findByRole("alert")).toHaveTextContent("its process 4711 is gone");
+    const notice = await screen.findByRole("alert");
+    expect(notice).toHaveTextContent("Its process 4711 is gone.");
+    expect(notice).toHaveTextContent("Last sign of life: 1 Mar 2026");
+    expect(notice).toHaveTextContent("To go on with it: matensemble resume /study/run");
     await expectAccessible(container);
+  });
+
+  it("puts the command that resumes a run into the clipboard", async () => {
+    const user = userEvent.setup();
+    server.use(answer(RUN_URL, LOST));
+    openPage(RUN_URL);
+    await user.click(await screen.findByRole("button", { name: "Copy" }));
+    expect(await screen.findByRole("button", { name: "Copied" })).toBeVisible();
+    expect(await navigator.clipboard.readText()).toBe("matensemble resume /study/run");
+  });
+
+  it.each([
+    [makeRun(), ["Pause", "Cancel run", "Retry failed"]],
+    [makeRun({ state: "paused", num_root_failures: 0 }), ["Unpause", "Cancel run"]],
+    [makeRun(makeFinished(), { health: "ended" }), []],
+    [makeRun({}, { health: "lost" }), ["Retry failed"]],
+  ])("offers what can be asked of a run as it stands (%#)", async (run, names) => {
+    server.use(answer(RUN_URL, run), answer("/settings", { ...SETTINGS, allow_actions: true }));
+    openPage(RUN_URL);
+    await screen.findByRole("link", { name: "Chores" });
+    const head = screen.getByRole("banner");
+    await waitFor(() => {
+      expect(within(head).queryAllByRole("button").map((button) => button.textContent)).toEqual(names);
+    });
   });
 
   it("says what is wrong where the run is not there", async () => {

@@ -15,7 +15,19 @@ export function makeRun(status: Partial<RunStatus> = {}, parts: Partial<Run> = {
 }
 
 function makeListedRun(status: RunStatus): Run {
-  return { id: RUN_ID, health: "alive", problem: "", status } as Run;
+  return {
+    id: RUN_ID,
+    health: "alive",
+    problem: "",
+    status,
+    last_sign_at: status.updated_at,
+    advice: "",
+    command: null,
+    progress: 0.5,
+    elapsed_seconds: 3849,
+    eta_seconds: 1000,
+    node_hours: 3.2,
+  };
 }
 
 export const server = setupServer(
