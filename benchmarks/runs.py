@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -41,8 +42,9 @@ LIVE_SHARE = 0.6
 class _Play:
     """The records of a run, in the order in which a driver would have written them."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, began_at: float = BEGAN_AT) -> None:
         self.width = width
+        self.began_at = began_at
         self.sequence = 0
         self.counts: dict[str, Counter[str]] = {group: Counter() for group in GROUPS}
         self.failures: list[RootFailure] = []
@@ -81,7 +83,7 @@ class _Play:
         }
         fields = ("total", "pending", "running", "completed", "failed")
         total = {name: sum(getattr(c, name) for c in groups.values()) for name in fields}
-        instant = datetime.now(UTC).isoformat(timespec="seconds")
+        instant = _instant(self.began_at + self.sequence * TICK_SECONDS)
         return RunStatus(
             run=run.root.name,
             state=RunState.RUNNING if is_live else RunState.COMPLETED,
@@ -96,7 +98,7 @@ class _Play:
             num_root_failures=self.num_failures,
             host="nowhere.invalid",
             pid=1,
-            started_at=datetime.fromtimestamp(BEGAN_AT, UTC).isoformat(timespec="seconds"),
+            started_at=_instant(self.began_at),
             updated_at=instant,
             ended_at=None if is_live else instant,
         )
@@ -149,8 +151,12 @@ class _Play:
     ) -> bytes:
         self.sequence += 1
         elapsed = self.sequence * TICK_SECONDS
-        stamp = journal_stamp(1, BEGAN_AT + elapsed, elapsed)
+        stamp = journal_stamp(1, self.began_at + elapsed, elapsed)
         return encode_journal_record(self.sequence, stamp, kind, chore, attempt, fields)
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _fails(i: int) -> bool:
@@ -200,8 +206,8 @@ def make_run(folder: Path, count: int, *, is_live: bool = False) -> RunDir:
         groups=dict.fromkeys(GROUPS, width),
     )
     write_workflow(run, manifest, _headers(width), io.BytesIO(), {})
-    play = _Play(width)
     last = num_chores * 4 * LIVE_SHARE if is_live else float("inf")
+    play = _Play(width, time.time() - last * TICK_SECONDS if is_live else BEGAN_AT)
     with run.journal_path.open("wb") as journal:
         for line in play.lines():
             journal.write(line)
