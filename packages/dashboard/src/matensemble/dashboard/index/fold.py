@@ -20,6 +20,7 @@ from matensemble.dashboard.index.admission import Admission
 from matensemble.dashboard.index.bounds import (
     MAX_NAME,
     MAX_NUMBER,
+    MAX_SEQUENCE,
     MAX_WALL,
     clean,
     request_of,
@@ -54,7 +55,16 @@ _INSERT_ATTEMPT = (
     f"VALUES (?{', ?' * 12})"
 )
 _BEGINNINGS = (EventKind.OPENED, EventKind.TAKEN_OVER)
-_ENDS = (RecordKind.COMPLETED, RecordKind.FAILED, RecordKind.CANCELLED, RecordKind.REQUEUED)
+_ENDS = frozenset(
+    kind.value
+    for kind in (
+        RecordKind.COMPLETED,
+        RecordKind.FAILED,
+        RecordKind.CANCELLED,
+        RecordKind.REQUEUED,
+    )
+)
+_RUNNING = ChoreState.RUNNING
 
 
 @dataclass(slots=True)
@@ -82,11 +92,6 @@ class Row:
     written_state: ChoreState = ChoreState.BLOCKED
     """What the tables of counts know of it, and of its cluster."""
     written_cluster: int | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether it keeps cores busy, by what a living driver wrote."""
-        return self.standing.state is ChoreState.RUNNING and self.started_epoch != 0
 
     def forget_attempt(self) -> None:
         """Blank what belongs to an attempt."""
@@ -237,10 +242,11 @@ class Fold:
         )
 
     def _apply_to_chore(self, row: Row, record: JournalRecord) -> None:
-        before, host, was_busy = row.standing, row.host, row.is_busy
-        asked = (row.cores, row.gpus)
+        before, host = row.standing, row.host
+        was_busy = before.state is _RUNNING and row.started_epoch != 0
         standing = after(before, record)
-        request = asked
+        cores, gpus = row.cores, row.gpus
+        request = (cores, gpus)
         if standing.resources is not before.resources:
             request = request_of(standing.resources)
         row.standing = standing
@@ -251,14 +257,13 @@ class Fold:
             raise
         row.cores, row.gpus = request
         self._moments.count(record.kind, record.wall)
-        is_busy = row.is_busy
         if was_busy:
-            self._moments.occupy(record.wall, -1, *(-number for number in asked))
-            self._lanes.occupy(host, row.name, record.wall, -1, *(-number for number in asked))
-        if is_busy:
+            self._moments.occupy(record.wall, -1, -cores, -gpus)
+            self._lanes.occupy(host, row.name, record.wall, -1, -cores, -gpus)
+        if standing.state is _RUNNING and row.started_epoch != 0:
             self._moments.occupy(record.wall, 1, *request)
             self._lanes.occupy(row.host, row.name, record.wall, 1, *request)
-        if before.state is ChoreState.RUNNING:
+        if before.state is _RUNNING:
             self._lanes.count(host, row.name, record)
         self._touched[row.id] = row
 
@@ -336,13 +341,14 @@ class Fold:
 
 def _check(record: JournalRecord) -> None:
     """Check numbers that no table could hold; raises TypeError or ValueError."""
-    if not (0 <= record.wall < MAX_WALL and -MAX_WALL < record.monotonic < MAX_WALL):
+    sequence, epoch, wall, monotonic, _, _, attempt, fields = record
+    if not (0 <= wall < MAX_WALL and -MAX_WALL < monotonic < MAX_WALL):
         raise ValueError("its time is none")
-    for number in (record.epoch, record.attempt, record.fields.get("x", 0) or 0):
-        if not isinstance(number, int) or not -MAX_NUMBER < number < MAX_NUMBER:
-            raise ValueError("one of its numbers is none")
-    if record.sequence >= 2**63:
-        raise ValueError("its sequence number is none")
+    code = fields.get("x") or 0
+    if not (type(attempt) is type(code) is int and 0 < attempt < MAX_NUMBER > abs(code)):
+        raise ValueError("one of its numbers is none")
+    if not (0 < epoch < MAX_NUMBER and 0 < sequence < MAX_SEQUENCE):
+        raise ValueError("its place is none")
 
 
 def _row_of(chore_id: str, number: int, name: str, level: int, rank: int, *columns: Any) -> Row:
