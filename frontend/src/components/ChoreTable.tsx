@@ -153,7 +153,7 @@ function Gap({ rows }: { rows: number }) {
   return rows <= 0 ? null : (
     <tbody aria-hidden="true">
       <tr className="gap">
-        <td colSpan={COLUMNS.length + 1} style={{ height: rows * ROW_PIXELS }} />
+        <td style={{ height: rows * ROW_PIXELS }} />
       </tr>
     </tbody>
   );
@@ -207,9 +207,9 @@ interface RowProps {
 function Row({ runId, chore, isCurrent }: RowProps) {
   if (chore === undefined) {
     return (
-      <td colSpan={COLUMNS.length + 1} className="awaited">
+      <th scope="row" className="awaited">
         …
-      </td>
+      </th>
     );
   }
   return (
