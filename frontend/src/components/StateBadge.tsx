@@ -1,11 +1,11 @@
-import type { RunState } from "../api/client";
-import { presentState } from "../lib/runState";
+import type { Run } from "../api/client";
+import { presentRun } from "../lib/runState";
 import { Icon } from "./Icon";
 
-export function StateBadge({ state }: { state: RunState }) {
-  const { tone, word } = presentState(state);
+export function StateBadge({ run }: { run: Run }) {
+  const { tone, word } = presentRun(run);
   return (
-    <span className={`badge tone-${tone}`} role="status">
+    <span className={`badge tone-${tone}`}>
       <Icon tone={tone} />
       {word}
     </span>

@@ -2,6 +2,7 @@
 
 const INTEGER = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const THREE_DIGITS = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3 });
+const TWO_DIGITS = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 2 });
 const INSTANT = new Intl.DateTimeFormat("en-GB", {
   year: "numeric",
   month: "short",
@@ -65,6 +66,11 @@ export function formatInstant(iso: string): string {
 /** The same of seconds since the Unix epoch. */
 export function formatInstantOf(seconds: number): string {
   return INSTANT.format(seconds * 1000);
+}
+
+/** Node-hours, core-hours: "0.04", "3.2", "1,250". */
+export function formatHours(hours: number): string {
+  return hours < 100 ? TWO_DIGITS.format(hours) : INTEGER.format(hours);
 }
 
 /** How long ago, in one unit: "just now", "5 min ago", "3 d ago". */

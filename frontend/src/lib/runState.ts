@@ -1,5 +1,5 @@
 /** What the states of a run are called, and which of them are final. */
-import type { RunState } from "../api/client";
+import type { Run, RunState } from "../api/client";
 
 export type Tone = "active" | "good" | "bad" | "caution" | "quiet";
 
@@ -27,4 +27,19 @@ export function presentState(state: RunState): Presentation {
 
 export function isTerminal(state: RunState): boolean {
   return PRESENTATIONS[state].isTerminal;
+}
+
+/** What is wrong with its driver, where that says more than what the driver published last. */
+const WITHOUT_DRIVER: Partial<Record<Run["health"], Pick<Presentation, "word" | "tone">>> = {
+  lost: { word: "Lost", tone: "bad" },
+  coming: { word: "Taken over", tone: "caution" },
+  waiting: { word: "Not started", tone: "quiet" },
+  unreadable: { word: "Unreadable", tone: "bad" },
+  unknown: { word: "Not looked at yet", tone: "quiet" },
+};
+
+/** What a run as a whole is called: by its driver's health, else by the state that was published. */
+export function presentRun({ health, status }: Run): Pick<Presentation, "word" | "tone"> {
+  const published = status == null ? { word: "Unknown", tone: "quiet" as const } : presentState(status.state);
+  return WITHOUT_DRIVER[health] ?? published;
 }

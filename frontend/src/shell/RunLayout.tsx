@@ -9,7 +9,7 @@ import { HealthNotice } from "../components/HealthNotice";
 import { StateBadge } from "../components/StateBadge";
 import { formatPercent } from "../lib/format";
 import { countEnded } from "../lib/counts";
-import { isTerminal, presentState } from "../lib/runState";
+import { isTerminal, presentRun } from "../lib/runState";
 import { RunActions } from "./RunActions";
 import { RunContext } from "./run";
 import { useShortcut } from "./shortcuts";
@@ -41,7 +41,7 @@ export function RunLayout() {
     <>
       <header className="run-head">
         <h1>{runId}</h1>
-        {run?.status != null && <StateBadge state={run.status.state} />}
+        <span role="status">{run !== undefined && <StateBadge run={run} />}</span>
         {run !== undefined && <LiveSign run={run} stream={stream} />}
         {run !== undefined && <RunActions run={run} />}
         {run?.status != null && run.status.detail !== "" && (
@@ -99,7 +99,7 @@ function RunTitle({ run }: { run: Run }) {
   useTitle(
     status == null
       ? run.id
-      : `${formatPercent(countEnded(status.counts), status.counts.total)} ${presentState(status.state).word.toLowerCase()} · ${run.id}`,
+      : `${formatPercent(countEnded(status.counts), status.counts.total)} ${presentRun(run).word.toLowerCase()} · ${run.id}`,
   );
   return null;
 }
