@@ -66,7 +66,6 @@ class Admission:
         self._places: dict[str, Place] = {}
         self._sizes: dict[int, int] = {}  # level → its chores
         self._heights: dict[str, int] = {}  # group → highest level of its chores
-        self._written_heights: dict[str, int] = {}
         self._grown: set[int] = set()
         self._edges: list[tuple[int, int]] = []
         self._counts: Counter[str] = Counter()
@@ -121,9 +120,11 @@ class Admission:
             "INSERT OR REPLACE INTO levels VALUES (?, ?)",
             [(level, self._sizes[level]) for level in self._grown],
         )
-        known = self._written_heights
-        risen = [item for item in self._heights.items() if item[1] != known.get(item[0])]
-        write("INSERT OR REPLACE INTO heights VALUES (?, ?)", risen)
+        write(
+            "INSERT INTO heights VALUES (?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET level = excluded.level, size = size + excluded.size",
+            [(name, self._heights[name], count) for name, count in self._counts.items()],
+        )
         write(
             "INSERT INTO group_edges VALUES (?, ?, ?) "
             "ON CONFLICT DO UPDATE SET count = count + excluded.count",
@@ -137,12 +138,10 @@ class Admission:
         self._grown.clear()
         self._counts.clear()
         self._group_edges.clear()
-        self._written_heights.update(risen)
         if len(self._sizes) > MAX_KNOWN:
             self._sizes.clear()
         if len(self._heights) > MAX_KNOWN:
             self._heights.clear()
-            self._written_heights.clear()
 
     def _connect(self, number: int, told: _Header, upstream: Iterable[Place]) -> None:
         for place in upstream:
@@ -196,7 +195,7 @@ class Admission:
             found = self._database.execute(select, (name,)).fetchone()
             height = found[0] if found else -1
             if found:
-                self._heights[name] = self._written_heights[name] = height
+                self._heights[name] = height
         return height
 
 

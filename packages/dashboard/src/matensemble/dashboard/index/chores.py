@@ -205,12 +205,11 @@ def read_attempts(database: sqlite3.Connection, number: int) -> list[sqlite3.Row
 
 def read_groups(database: sqlite3.Connection) -> tuple[dict[str, dict[str, int]], int]:
     """Return the counts by state of the groups with most chores, and how many groups there are."""
-    total = database.execute("SELECT count(DISTINCT name) FROM counts").fetchone()[0]
+    total = database.execute("SELECT count(*) FROM heights").fetchone()[0]
     groups: dict[str, dict[str, int]] = {}
     select = (
-        "SELECT name, state, count FROM counts JOIN (SELECT name, sum(count) AS size FROM counts "
-        "GROUP BY name ORDER BY size DESC, name LIMIT ?) USING (name) "
-        "WHERE count > 0 ORDER BY size DESC, name, state"
+        "SELECT name, state, count FROM (SELECT name, size FROM heights ORDER BY size DESC, name "
+        "LIMIT ?) CROSS JOIN counts USING (name) WHERE count > 0 ORDER BY size DESC, name, state"
     )
     for name, state, count in database.execute(select, (MAX_GROUPS,)):
         groups.setdefault(name, {})[state] = count

@@ -84,26 +84,23 @@ def read_group_graph(database: sqlite3.Connection, limit: int) -> Graph:
     limit
         Groups at most, from 1.
     """
-    total = database.execute("SELECT count(DISTINCT name) FROM counts").fetchone()[0]
-    select = (
-        "SELECT name, state, count FROM counts JOIN (SELECT name, sum(count) AS size FROM counts "
-        "GROUP BY name ORDER BY size DESC, name LIMIT ?) USING (name) "
-        "WHERE count > 0 ORDER BY size DESC, name, state"
+    select = "SELECT name FROM heights ORDER BY size DESC, name LIMIT ?"
+    names = [row[0] for row in database.execute(select, (limit,))]
+    places = {name: place for place, name in enumerate(names)}
+    # The sign lets the connections of each be read, instead of being sought for each pair.
+    connected = (
+        "WITH shown AS (SELECT value FROM json_each(:shown)) SELECT upstream, downstream, count "
+        "FROM shown CROSS JOIN group_edges ON upstream = shown.value "
+        "WHERE +downstream IN (SELECT value FROM shown) ORDER BY count DESC LIMIT :limit"
     )
-    groups: dict[str, dict[ChoreState, int]] = {}
-    for name, state, count in database.execute(select, (limit,)):
-        groups.setdefault(name, {})[ChoreState(state)] = count
-    places = {name: place for place, name in enumerate(groups)}
-    edges: list[Edge] = []
-    num_left_out = 0
-    connected = "SELECT upstream, downstream, count FROM group_edges ORDER BY count DESC"
-    for upstream, downstream, count in database.execute(connected):
-        if upstream in places and downstream in places and len(edges) < MAX_EDGES:
-            edges.append(Edge(places[upstream], places[downstream], count))
-        else:
-            num_left_out += 1
-    nodes = [Node(NodeKind.GROUP, None, name, states=states) for name, states in groups.items()]
-    return Graph(nodes, edges, total - len(nodes), num_left_out)
+    found = database.execute(connected, {"shown": json.dumps(names), "limit": MAX_EDGES})
+    edges = [Edge(places[one], places[other], count) for one, other, count in found]
+    total, num_edges = (
+        database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        for table in ("heights", "group_edges")
+    )
+    nodes = _read_groups(database, names)
+    return Graph(nodes, edges, total - len(nodes), num_edges - len(edges))
 
 
 def read_neighbourhood(
@@ -329,9 +326,11 @@ def _count_gatherers(database: sqlite3.Connection, names: Iterable[str]) -> dict
 
 def _read_cascades(database: sqlite3.Connection, roots: Sequence[str]) -> list[Node]:
     """Return what was skipped because of some failures, in the order of these."""
+    # Each a look into an index of its own kind: together they would be asked of every chore.
     select = (
-        "SELECT chores.root, min(name), max(name), count(*) FROM json_each(?) AS asked "
-        "CROSS JOIN chores ON chores.root = asked.value GROUP BY asked.key ORDER BY asked.key"
+        "SELECT value, (SELECT min(name) FROM chores WHERE root = value), "
+        "(SELECT max(name) FROM chores WHERE root = value), "
+        "(SELECT count(*) FROM chores WHERE root = value) FROM json_each(?) ORDER BY key"
     )
     return [
         Node(
@@ -341,4 +340,5 @@ def _read_cascades(database: sqlite3.Connection, roots: Sequence[str]) -> list[N
             states={ChoreState.SKIPPED: count},
         )
         for root, first, last, count in database.execute(select, (json.dumps(roots),))
+        if count
     ]

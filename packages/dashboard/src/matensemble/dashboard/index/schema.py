@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -66,6 +66,7 @@ CREATE TABLE attempts (            -- those before the latest
 CREATE TABLE counts (
     name TEXT NOT NULL, state TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, state)
 ) WITHOUT ROWID;
+CREATE INDEX by_count ON counts(state, count);
 CREATE TABLE clusters (
     id INTEGER PRIMARY KEY, reason TEXT NOT NULL, pattern TEXT NOT NULL,
     sample INTEGER NOT NULL,       -- number of the first chore that failed like this
@@ -85,6 +86,7 @@ CREATE TABLE group_edges (
     count INTEGER NOT NULL,        -- edges and gathers from the one group to the other
     PRIMARY KEY (upstream, downstream)
 ) WITHOUT ROWID;
+CREATE INDEX by_group_downstream ON group_edges(downstream, upstream);
 CREATE TABLE levels (level INTEGER PRIMARY KEY, count INTEGER NOT NULL);
 CREATE TABLE extent (              -- one row, once there are chores; see `cells`
     num_levels INTEGER NOT NULL, num_ranks INTEGER NOT NULL,
@@ -95,8 +97,11 @@ CREATE TABLE cells (               -- chores by place, in cells as large as `ext
     PRIMARY KEY (level, rank, state)
 ) WITHOUT ROWID;
 CREATE TABLE heights (             -- of groups
-    name TEXT PRIMARY KEY, level INTEGER NOT NULL  -- highest of its chores
+    name TEXT PRIMARY KEY,
+    level INTEGER NOT NULL,        -- highest of its chores
+    size INTEGER NOT NULL          -- chores of that name
 ) WITHOUT ROWID;
+CREATE INDEX by_size ON heights(size DESC, name);
 CREATE TABLE moments (             -- what happened in a second of wall time
     second INTEGER PRIMARY KEY,
     submitted INTEGER NOT NULL, started INTEGER NOT NULL, completed INTEGER NOT NULL,

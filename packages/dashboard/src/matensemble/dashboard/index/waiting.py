@@ -15,7 +15,7 @@ MAX_UPSTREAM = 20
 MAX_LOOKED_AT = 20
 """Blocked chores of a group that are asked whether they wait for others: the first admitted."""
 MAX_EDGES = 500
-"""Connections of each that are looked at; one with more is taken for one that waits for them."""
+"""Connections of a chore, or a group, that are looked at; with more, it is said to wait for one."""
 _LEFT = "state IN ('blocked', 'ready', 'submitted', 'running')"
 
 
@@ -58,7 +58,7 @@ def read_blocked(database: sqlite3.Connection) -> Blocked:
     num_groups, num_chores = database.execute(count).fetchone()
     select = (
         "SELECT name, count FROM counts WHERE state = 'blocked' AND count > 0 "
-        "ORDER BY count DESC, name LIMIT ?"
+        "ORDER BY count DESC LIMIT ?"
     )
     groups = []
     for name, num_blocked in database.execute(select, (MAX_GROUPS,)):
@@ -69,23 +69,29 @@ def read_blocked(database: sqlite3.Connection) -> Blocked:
                 num_blocked,
                 upstream,
                 num_upstream - len(upstream),
-                not upstream or _has_ready(database, name),
+                not num_upstream or _has_ready(database, name),
             )
         )
     return Blocked(groups, num_groups, int(num_chores))
 
 
 def _read_upstream(database: sqlite3.Connection, name: str) -> tuple[list[UpstreamGroup], int]:
-    """Return the incomplete groups upstream of a group, and how many there are."""
+    """Return the incomplete groups upstream of a group, and how many there are.
+
+    Of very many not all are looked at; those that are not count as incomplete.
+    """
+    asked = {"name": name, "limit": MAX_EDGES}
     found = database.execute(
         "SELECT counts.name, sum(counts.count) AS num_left, "
-        "sum(counts.count * (state = 'running')) FROM group_edges CROSS JOIN counts "
-        "ON counts.name = group_edges.upstream "
-        f"WHERE group_edges.downstream = ? AND {_LEFT} "
-        "GROUP BY counts.name HAVING num_left > 0 ORDER BY num_left DESC, counts.name",
-        (name,),
+        "sum(counts.count * (state = 'running')) FROM (SELECT upstream FROM group_edges "
+        "WHERE downstream = :name LIMIT :limit) CROSS JOIN counts ON counts.name = upstream "
+        f"WHERE {_LEFT} GROUP BY counts.name HAVING num_left > 0 "
+        "ORDER BY num_left DESC, counts.name",
+        asked,
     ).fetchall()
-    return [UpstreamGroup(*row) for row in found[:MAX_UPSTREAM]], len(found)
+    count = "SELECT max(count(*) - :limit, 0) FROM group_edges WHERE downstream = :name"
+    num_others = database.execute(count, asked).fetchone()[0]
+    return [UpstreamGroup(*row) for row in found[:MAX_UPSTREAM]], len(found) + num_others
 
 
 def _has_ready(database: sqlite3.Connection, name: str) -> bool:

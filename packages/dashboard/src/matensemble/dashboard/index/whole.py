@@ -16,6 +16,7 @@ from matensemble.model import ChoreState
 
 MAX_POINTS = 20_000
 MAX_LINES = 20_000
+MAX_CELLS = 10_000
 MAX_PLACE = 2**31 - 1
 _CODES = {state.value: code for code, state in enumerate(ChoreState)}
 
@@ -76,7 +77,7 @@ def read_window(
     level_from, level_to, rank_from, rank_to
         The window, without its upper ends; cut to the extent of the graph.
     limit
-        Chores at most, from 1; where there are more, cells at most.
+        Chores at most, from 1; where there are more, cells at most, of which `MAX_CELLS` is enough.
     """
     extent = read_extent(database)
     level_to, rank_to = min(level_to, extent.num_levels), min(rank_to, extent.num_ranks)
@@ -88,7 +89,7 @@ def read_window(
         if num_chores <= limit:
             points = _read_points(database, window)
             return window._replace(num_chores=num_chores, points=points)
-    return _with_cells(database, window, extent, limit)
+    return _with_cells(database, window, extent, min(limit, MAX_CELLS))
 
 
 def _count(database: sqlite3.Connection, window: Window) -> int:
