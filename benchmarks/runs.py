@@ -62,7 +62,7 @@ class _Play:
             for i in range(self.width):
                 if number and _fails(i):
                     continue  # its record stands behind that of the failure
-                if len(self._running) >= NUM_CORES:
+                while len(self._running) >= NUM_CORES:  # one that ends may run again at once
                     yield from self._end(number)
                 yield from self._start(number, i, 1)
             while self._running:

@@ -184,17 +184,17 @@ def _select_attempts(
     values = {
         "start": window.start,
         "end": window.end,
-        "early": window.start - longest_usual - SLACK_SECONDS,
+        "early": max(window.start - longest_usual - SLACK_SECONDS, 0.0),
         "usual": longest_usual,
         "limit": limit,
     }
-    before = "started_at > 0 AND started_at < min(:early, :end)"
+    before = "started_at > 0 AND started_at <= :early"
     ended = "max(ended_at, started_at) >= :start"
     for index, condition in (
         (
             "by_started",
-            "started_at > 0 AND started_at >= :early AND started_at < :end "
-            f"AND (state = 'running' OR {ended})",
+            # One bound at each end: SQLite would walk from the lower of two.
+            f"started_at > :early AND started_at < :end AND (state = 'running' OR {ended})",
         ),
         ("by_seconds", f"seconds > :usual AND {before} AND {ended}"),
         ("by_state", f"state = 'running' AND {before}"),
