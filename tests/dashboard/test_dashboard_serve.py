@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import errno
 import json
 import os
+import queue
 import re
 import signal
 import socket
@@ -17,7 +17,6 @@ from click.testing import CliRunner
 from matensemble.cli import main
 from matensemble.dashboard import serve
 from matensemble.dashboard.command import dashboard
-from matensemble.errors import AddressUnavailableError
 
 TIMEOUT = 30.0
 
@@ -62,7 +61,8 @@ def test_handshake_and_end_with_the_parent(start, write_run):
     run_dir = write_run()
     process = start("--run-dir", str(run_dir), "--port", "0", "--exit-with-stdin")
     address = read_handshake(process)
-    assert sorted(address) == ["port", "ssh", "url"]
+    assert sorted(address) == ["port", "socket", "ssh", "url"]
+    assert address["socket"] is None
     base, _, token = address["url"].partition("/#token=")
     assert base == f"http://127.0.0.1:{address['port']}"
     assert len(token) >= 43
@@ -114,93 +114,6 @@ def test_a_driver_that_ends_first_is_no_fault(start, tmp_path, write_run, can_se
     process.stdin.close()
     assert process.wait(timeout=TIMEOUT) == (0 if can_serve else 1)
     assert process.stderr.read() == ""
-
-
-def test_next_free_port_is_taken(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr(serve, "DEFAULT_PORT", taken.getsockname()[1])
-        with serve.listen("127.0.0.1", None) as listening:
-            assert listening.getsockname()[1] > taken.getsockname()[1]
-            # It listens already: who connects now waits for the server, and is not refused.
-            with socket.create_connection(listening.getsockname(), timeout=TIMEOUT):
-                pass
-
-
-def test_port_that_was_asked_for_is_not_replaced():
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(AddressUnavailableError, match=r"in use.*--port N") as caught:
-            serve.listen("127.0.0.1", port)
-    assert caught.value.host == "127.0.0.1"
-    assert caught.value.port == str(port)
-
-
-@pytest.mark.parametrize("port", [65536, -1])
-def test_port_that_cannot_be(port):
-    with pytest.raises(AddressUnavailableError, match="from 0 to 65535"):
-        serve.listen("127.0.0.1", port)
-
-
-def test_all_ports_taken(monkeypatch):
-    def refuse(address, family):
-        raise OSError(errno.EADDRINUSE, "Address already in use")
-
-    monkeypatch.setattr(socket, "create_server", refuse)
-    with pytest.raises(AddressUnavailableError, match=r"port 8000 to 8099: .*in use"):
-        serve.listen("127.0.0.1", None)
-
-
-def test_other_trouble_is_told_at_once(monkeypatch):
-    tried = []
-
-    def refuse(address, family):
-        tried.append(address)
-        raise OSError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(socket, "create_server", refuse)
-    with pytest.raises(AddressUnavailableError, match=r"port 8000: .*denied"):
-        serve.listen("127.0.0.1", None)
-    assert len(tried) == 1
-
-
-@pytest.mark.parametrize(
-    ("host", "environ", "line"),
-    [
-        ("127.0.0.1", {}, "ssh -N -L 8001:127.0.0.1:8001 ada@login1.site"),
-        ("::1", {}, "ssh -N -L 8001:[::1]:8001 ada@login1.site"),
-        (
-            "127.0.0.1",
-            {"SLURM_SUBMIT_HOST": "login7"},
-            "ssh -N -J ada@login7 -L 8001:127.0.0.1:8001 ada@login1.site",
-        ),
-        (
-            "127.0.0.1",
-            {"SLURM_SUBMIT_HOST": "login1"},
-            "ssh -N -L 8001:127.0.0.1:8001 ada@login1.site",
-        ),
-    ],
-)
-def test_ssh_line(monkeypatch, host, environ, line):
-    monkeypatch.setattr(socket, "gethostname", lambda: "login1.site")
-    monkeypatch.setattr("getpass.getuser", lambda: "ada")
-    assert serve.ssh_command(host, 8001, environ) == line
-
-
-def test_ssh_line_of_a_user_without_a_name(monkeypatch):
-    def fail():
-        raise KeyError("getpwuid(): uid not found: 1000")
-
-    monkeypatch.setattr(socket, "gethostname", lambda: "box")
-    monkeypatch.setattr("getpass.getuser", fail)
-    assert serve.ssh_command("127.0.0.1", 8000, {}) == "ssh -N -L 8000:127.0.0.1:8000 box"
-
-
-def test_only_loopback_goes_without_a_warning():
-    assert serve.warn_if_exposed("127.0.0.1") is None
-    assert serve.warn_if_exposed("localhost") is None
-    assert serve.warn_if_exposed("::1") is None
-    for host in ("0.0.0.0", "::", "login1", "10.0.0.1"):
-        assert host in str(serve.warn_if_exposed(host))
 
 
 @pytest.fixture
@@ -266,3 +179,96 @@ def test_open_page_sees_the_end(write_run, monkeypatch):
     assert timer.interval == serve.LINGER_SECONDS > 2.0  # the page asks every two seconds
     timer.function()
     served.run()  # returns, because it was told to stop
+
+
+def test_subcommand_takes_a_socket(stopped, write_run, tmp_path, monkeypatch):
+    write_run()
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(dashboard, ["--socket", "mine/s", "--allow-actions"])
+    assert result.exit_code == 0, result.output
+    assert re.search(rf"ssh -N -L 8000:{tmp_path}/mine/s \S*{socket.gethostname()}", result.stdout)
+    assert "http://localhost:8000/#token=" in result.stdout
+    assert "actions   allowed" in result.stdout
+    assert result.stderr == ""
+
+
+def test_subcommand_listens_on_a_socket_or_a_port(write_run):
+    result = CliRunner().invoke(dashboard, [str(write_run()), "--socket", "s", "--port", "8000"])
+    assert result.exit_code == 2
+    assert "--socket, or --host and --port" in result.stderr
+
+
+class Follower(threading.Thread):
+    """Reads a stream of events until it ends."""
+
+    def __init__(self, base, run_id, token, transport=None):
+        super().__init__(daemon=True)
+        self.lines = queue.Queue()
+        self._url = f"{base}api/v1/runs/{run_id}/events"
+        self._client = httpx.Client(
+            transport=transport,
+            trust_env=False,
+            timeout=TIMEOUT,
+            headers={"authorization": f"Bearer {token}"},
+        )
+        self.start()
+
+    def run(self):
+        with self._client, self._client.stream("GET", self._url) as answer:
+            for line in answer.iter_lines():
+                self.lines.put(line)
+        self.lines.put(None)
+
+    def first(self):
+        assert self.lines.get(timeout=TIMEOUT) == "event: run"
+        return json.loads(self.lines.get(timeout=TIMEOUT).removeprefix("data: "))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_open_streams_do_not_hold_up_the_end(start, write_run, tmp_path, ending):
+    run_dir = write_run()
+    path = tmp_path / "sockets" / "s"
+    process = start("--run-dir", str(run_dir), "--socket", str(path))
+    address = read_handshake(process)
+    assert address["socket"] == str(path)
+    base, _, token = address["url"].partition("#token=")
+    followers = [
+        Follower(base, run_dir.name, token, httpx.HTTPTransport(uds=str(path))) for _ in range(3)
+    ]
+    for follower in followers:
+        assert follower.first()["run"]["health"] == "lost"  # nobody drives it
+    process.send_signal(ending)
+    assert process.wait(timeout=TIMEOUT) == (0 if ending is signal.SIGINT else -ending)
+    for follower in followers:
+        follower.join(TIMEOUT)
+        assert not follower.is_alive()
+        assert follower.lines.queue[-1] is None  # it ended properly
+    assert not path.exists()
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.slow
+def test_stream_ends_when_the_server_is_stopped_by_its_thread(write_run):
+    run_dir = write_run()
+    served = serve.Dashboard(run_dir, port=0)
+    base, _, token = served.address.url.partition("#token=")
+    follower = Follower(base, run_dir.name, token)
+    stopper = threading.Thread(target=lambda: (follower.first(), served.stop()))
+    stopper.start()
+    served.run()
+    follower.join(TIMEOUT)
+    assert not follower.is_alive()
+    assert follower.lines.queue[-1] is None
+
+
+@pytest.mark.slow
+def test_detached_one_holds_no_pipe_of_its_parent(start, write_run):
+    process = start("--run-dir", str(write_run()), "--port", "0", "--detach")
+    address = read_handshake(process)
+    process.stdin.close()
+    assert process.stdout.read() == process.stderr.read() == ""  # both ended
+    base = address["url"].partition("#")[0]
+    assert httpx.get(base, trust_env=False, timeout=TIMEOUT).headers["referrer-policy"]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=TIMEOUT) == -signal.SIGTERM

@@ -113,3 +113,36 @@ def test_a_missing_dashboard_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setattr(dashboard_process, "find_spec", lambda name: None)
     with pytest.raises(DashboardMissingError, match="pip install matensemble-dashboard"):
         DashboardProcess(RunDir(tmp_path), True, LOGGER)
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_one_that_is_kept_outlives_its_driver_and_keeps_its_link(run, caplog):
+    caplog.set_level(logging.INFO)
+    output = io.StringIO()
+    dashboard = DashboardProcess(run, {"keep": True, "port": 0}, LOGGER, output)
+    process = dashboard._process
+    try:
+        while "kill" not in output.getvalue() and dashboard._attendant.is_alive():
+            dashboard._attendant.join(0.05)
+        dashboard.close()
+        assert f"to stop it: kill {process.pid}\n" in output.getvalue()
+        assert_opens(run.dashboard_path.read_text().strip())
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        dashboard._attendant.join(30)
+    assert not dashboard._attendant.is_alive()
+
+
+def test_options_become_arguments_of_the_process(run):
+    command = dashboard_process._command(
+        run, {"socket": "/a b/s", "allow_actions": True, "keep": False}
+    )
+    assert command[command.index("--run-dir") :] == [
+        "--run-dir",
+        str(run.root),
+        "--socket=/a b/s",
+        "--allow-actions",
+        "--exit-with-stdin",
+    ]

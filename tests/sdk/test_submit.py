@@ -305,6 +305,11 @@ def test_a_block_that_raises_does_not_wait(runtime, tmp_path):
         {"dashboard": {"port": True}},
         {"dashboard": {"port": "8000"}},
         {"dashboard": {"host": ""}},
+        {"dashboard": {"allow_actions": 1}},
+        {"dashboard": {"keep": "yes"}},
+        {"dashboard": {"socket": ""}},
+        {"dashboard": {"socket": 7}},
+        {"dashboard": {"socket": "s", "port": 8000}},
         {"mpi_pmi": ""},
         {"mpi_pmi": "pmi2 -o x"},
         {"mpi_pmi": None},
@@ -360,3 +365,9 @@ def test_options_are_kept_as_they_were():
     dashboard["port"] = -1
     assert options.dashboard == {"port": 8100}
     assert RunOptions(dashboard={}).dashboard is True
+    options = RunOptions(dashboard={"socket": "mine/s", "allow_actions": True, "keep": False})
+    assert options.dashboard == {
+        "socket": str(Path.cwd() / "mine/s"),
+        "allow_actions": True,
+        "keep": False,
+    }

@@ -491,3 +491,15 @@ class AddressUnavailableError(MatEnsembleError, RuntimeError):
             f"cannot listen on {host} port {port}: {problem}. Leave the port out to take a free "
             "one, or give another with --port N (0: any) or --host NAME"
         )
+
+
+class SocketUnavailableError(MatEnsembleError, RuntimeError):
+    """The dashboard cannot listen on the unix socket it was asked to."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(
+            f"cannot listen on the socket {path}: {problem}. Give another path with --socket, in a "
+            "directory that is yours alone"
+        )

@@ -87,7 +87,9 @@ class RunOptions:
     """Whether progress is shown on the terminal or in the notebook."""
     dashboard: bool | Mapping[str, Any] = False
     """Whether to serve the dashboard; a mapping, also an empty one, serves it and sets ``host``
-    (text) and ``port`` (0 to 65535; 0 takes a free one)."""
+    (text) and ``port`` (0 to 65535; 0 takes a free one), or ``socket`` (path of a unix socket, in a
+    directory that is yours alone); ``allow_actions`` (bool: whether it may also pause, cancel and
+    retry; else it only shows) and ``keep`` (bool: whether it stays when the run has ended)."""
     reserve_broker_node: bool | None = None
     """Whether Flux rank 0 is left to the broker; None takes the pipeline's choice."""
     mpi_pmi: str = "pmi2"
@@ -191,18 +193,32 @@ def _check_signal(given: object) -> int | None:
     return int(found)
 
 
+_DASHBOARD_KEYS = ("host", "port", "socket", "allow_actions", "keep")
+
+
 def _check_dashboard(options: object) -> bool | Mapping[str, Any]:
     """Return the option `dashboard`, a mapping as a copy, after checking it."""
     if isinstance(options, bool):
         return options
-    if not isinstance(options, Mapping) or not options.keys() <= {"host", "port"}:
-        raise InvalidOptionError("dashboard", options, "True, False, or a mapping of host and port")
+    if not isinstance(options, Mapping) or not options.keys() <= set(_DASHBOARD_KEYS):
+        expected = f"True, False, or a mapping with the keys {', '.join(_DASHBOARD_KEYS)}"
+        raise InvalidOptionError("dashboard", options, expected)
     host, port = options.get("host", "localhost"), options.get("port", 0)
     if not isinstance(host, str) or not host:
         raise InvalidOptionError("dashboard host", host, "text")
     if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
         raise InvalidOptionError("dashboard port", port, "an integer from 0 to 65535")
-    return dict(options) or True
+    for name in ("allow_actions", "keep"):
+        if not isinstance(options.get(name, False), bool):
+            raise InvalidOptionError(f"dashboard {name}", options[name], "True or False")
+    if "socket" not in options:
+        return dict(options) or True
+    socket = options["socket"]
+    if not isinstance(socket, (str, Path)) or not str(socket):
+        raise InvalidOptionError("dashboard socket", socket, "a path")
+    if options.keys() & {"host", "port"}:
+        raise InvalidOptionError("dashboard", options, "a mapping with socket, or host and port")
+    return {**options, "socket": str(Path(socket).expanduser().absolute())}
 
 
 class RunFuture(Future["Results"]):

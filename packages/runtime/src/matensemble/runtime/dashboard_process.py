@@ -24,6 +24,8 @@ from matensemble import disk
 from matensemble.errors import DashboardMissingError
 from matensemble.workdir import RunDir
 
+_VALUES = ("host", "port", "socket")
+
 
 def check_dashboard() -> None:
     """Check that the dashboard is installed here.
@@ -45,7 +47,7 @@ class DashboardProcess:
     run
         What it shows.
     options
-        ``host`` and ``port``, as `RunOptions` checked them; True means the defaults.
+        As `RunOptions.dashboard` checked them; True means the defaults.
     logger
         Receives the address, without its token.
     terminal
@@ -65,7 +67,9 @@ class DashboardProcess:
         logger: logging.Logger,
         terminal: TextIO | None = None,
     ) -> None:
-        command = _command(run, {} if isinstance(options, bool) else options)
+        options = {} if isinstance(options, bool) else options
+        command = _command(run, options)
+        self._is_kept = bool(options.get("keep"))
         self._logger = logger
         self._terminal = terminal or sys.stderr
         self._link_path = run.dashboard_path
@@ -98,12 +102,16 @@ class DashboardProcess:
             return
         self._logger.info("dashboard: %s", answer["url"].partition("#")[0])
         link = answer["url"] if self._terminal.isatty() else self._keep(answer["url"])
-        print(f"Dashboard: {link}\n  tunnel: {answer['ssh']}", file=self._terminal)
+        lines = [f"Dashboard: {link}", f"  tunnel: {answer['ssh']}"]
+        if self._is_kept:
+            self._logger.info("the dashboard stays: process %d", self._process.pid)
+            lines.append(f"  stays when the run has ended; to stop it: kill {self._process.pid}")
+        print("\n".join(lines), file=self._terminal)
 
     def _keep(self, url: str) -> str:
         """Put the link where only its owner can read it; return where that is."""
         with self._lock:
-            if self._is_closed:
+            if self._is_closed and not self._is_kept:
                 return "the run was over before it was served"
             try:
                 disk.write_atomic(self._link_path, f"{url}\n".encode())
@@ -114,18 +122,22 @@ class DashboardProcess:
         return f"its link is in {self._link_path}"
 
     def close(self) -> None:
-        """Let it go: it serves a moment longer, so that open pages see how the run ended."""
+        """Let it go: it serves a moment longer, so that open pages see how the run ended.
+
+        One that is to be kept goes on, and so does its link.
+        """
         assert self._process.stdin is not None
         self._process.stdin.close()
         with self._lock, suppress(OSError):  # a link that stays opens nothing any more
             self._is_closed = True
-            self._link_path.unlink(missing_ok=True)
+            if not self._is_kept:
+                self._link_path.unlink(missing_ok=True)
 
 
 def _command(run: RunDir, options: Mapping[str, Any]) -> list[str]:
     check_dashboard()
     command = [sys.executable, "-P", "-m", "matensemble.dashboard.serve"]
-    command += ["--run-dir", str(run.root), "--exit-with-stdin"]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    return command
+    command += ["--run-dir", str(run.root)]
+    command += [f"--{name}={options[name]}" for name in _VALUES if name in options]
+    command += ["--allow-actions"] * bool(options.get("allow_actions"))
+    return [*command, "--detach" if options.get("keep") else "--exit-with-stdin"]
