@@ -1,63 +1,58 @@
 import type { ReactNode } from "react";
 
-import type { RunStatus } from "../api/client";
-import { formatCount, formatDuration, formatInstant, formatQuantity, formatRate } from "../lib/format";
-import type { Health } from "../lib/health";
-
-interface FactsProps {
-  status: RunStatus;
-  health: Health;
-  /** Milliseconds since 1970 by the server's clock. */
-  now: number;
-}
+import type { Run, RunStatus } from "../api/client";
+import { serverNow } from "../api/serverClock";
+import {
+  formatCount,
+  formatDuration,
+  formatHours,
+  formatInstant,
+  formatQuantity,
+  formatRate,
+} from "../lib/format";
+import { useNow } from "../lib/useNow";
+import { Ago } from "./Ago";
 
 /** What the run holds and how fast it goes. */
-export function Facts({ status, health, now }: FactsProps) {
-  const isOver = health.kind === "ended";
-  const isLost = health.kind === "lost";
+export function Facts({ run, status }: { run: Run; status: RunStatus }) {
+  const isAlive = run.health === "alive";
+  const isOver = status.ended_at !== null && !isAlive;
+  useNow(isAlive);
+  const elapsed = isAlive
+    ? (serverNow() - Date.parse(status.started_at ?? "")) / 1000
+    : (run.elapsed_seconds ?? NaN);
   return (
     <dl className="facts">
-      {isOver || isLost || <Pace status={status} />}
-      <Fact name={isOver ? "Took" : isLost ? "Ran until the last news" : "Running for"}>
-        {status.started_at === null
-          ? "–"
-          : formatDuration(elapsedSeconds(status, isLost ? Date.parse(status.updated_at ?? "") : now))}
+      {isAlive && <Pace run={run} status={status} />}
+      <Fact name={isOver ? "Took" : isAlive ? "Running for" : "Ran until the last news"}>
+        {Number.isNaN(elapsed) ? "–" : formatDuration(elapsed)}
       </Fact>
+      {run.node_hours !== null && <Fact name="Node-hours">{formatHours(run.node_hours)}</Fact>}
       <Instant name="Started" at={status.started_at} />
-      {isOver ? (
-        <Instant name="Ended" at={status.ended_at} />
-      ) : (
-        <Instant name="Updated" at={status.updated_at} />
-      )}
-      {status.executor === "" || (
+      <Instant name={isOver ? "Ended" : "Updated"} at={isOver ? status.ended_at : status.updated_at} />
+      {status.executor !== "" && (
         <Fact name="Executor">
           {status.executor}
           {status.num_nodes > 0 && `, ${formatQuantity(status.num_nodes, "node")}`}
         </Fact>
       )}
-      {status.host === "" || <Fact name="Driver">{status.host}</Fact>}
+      {status.host !== "" && <Fact name="Driver on">{status.host}</Fact>}
     </dl>
   );
 }
 
 /** What only a living driver can be asked. */
-function Pace({ status }: { status: RunStatus }) {
-  const left = status.counts.pending + status.counts.running;
+function Pace({ run, status }: { run: Run; status: RunStatus }) {
   return (
     <>
       <Held name="Cores busy" total={status.total_cores} free={status.free_cores} />
       <Held name="GPUs busy" total={status.total_gpus} free={status.free_gpus} />
       <Fact name="Rate">{status.rate > 0 ? formatRate(status.rate) : "–"}</Fact>
       <Fact name="Left, at this rate">
-        {status.rate > 0 && left > 0 ? `about ${formatDuration(left / status.rate)}` : "–"}
+        {run.eta_seconds === null ? "–" : `about ${formatDuration(run.eta_seconds)}`}
       </Fact>
     </>
   );
-}
-
-function elapsedSeconds(status: RunStatus, now: number): number {
-  const end = status.ended_at === null ? now : Date.parse(status.ended_at);
-  return (end - Date.parse(status.started_at ?? "")) / 1000;
 }
 
 function Fact({ name, children }: { name: string; children: ReactNode }) {
@@ -80,9 +75,7 @@ function Held({ name, total, free }: { name: string; total: number; free: number
 function Instant({ name, at }: { name: string; at: string | null }) {
   return at === null ? null : (
     <Fact name={name}>
-      <time dateTime={at} title={at}>
-        {formatInstant(at)}
-      </time>
+      {name === "Started" ? formatInstant(at) : <Ago at={at} />}
     </Fact>
   );
 }

@@ -1,16 +1,23 @@
 import { useState } from "react";
+import { Link } from "react-router";
 
 import type { Counts } from "../api/client";
+import { choresAddress } from "../lib/choreAddress";
 import { countEnded } from "../lib/counts";
 import { formatCount, formatPercent } from "../lib/format";
 import { ProgressBar } from "./ProgressBar";
 import { ScrollTable } from "./ScrollTable";
 
-export const MAX_ROWS = 100;
+const MAX_ROWS = 100;
 const COLUMNS = ["pending", "running", "completed", "failed", "cancelled", "total"] as const;
 
+interface GroupTableProps {
+  runId: string;
+  groups: Readonly<Record<string, Counts>>;
+}
+
 /** The chores by group: all chores of one name. */
-export function GroupTable({ groups }: { groups: Readonly<Record<string, Counts>> }) {
+export function GroupTable({ runId, groups }: GroupTableProps) {
   const [isWhole, setIsWhole] = useState(false);
   const all = Object.entries(groups);
   const shown = isWhole ? all : all.slice(0, MAX_ROWS);
@@ -33,7 +40,7 @@ export function GroupTable({ groups }: { groups: Readonly<Record<string, Counts>
         </thead>
         <tbody>
           {shown.map(([group, counts]) => (
-            <GroupRow key={group} group={group} counts={counts} />
+            <GroupRow key={group} runId={runId} group={group} counts={counts} />
           ))}
         </tbody>
       </ScrollTable>
@@ -54,12 +61,12 @@ export function GroupTable({ groups }: { groups: Readonly<Record<string, Counts>
   );
 }
 
-function GroupRow({ group, counts }: { group: string; counts: Counts }) {
+function GroupRow({ runId, group, counts }: { runId: string; group: string; counts: Counts }) {
   const ended = countEnded(counts);
   return (
     <tr>
       <th scope="row" className="name">
-        {group}
+        <Link to={choresAddress(runId, { group })}>{group}</Link>
       </th>
       <td className="wide">
         <div className="bar-cell">

@@ -16,6 +16,11 @@ export function formatCount(count: number): string {
   return INTEGER.format(count);
 }
 
+/** Three digits: "0.123", "12.3", "1,230". */
+export function formatNumber(value: number): string {
+  return THREE_DIGITS.format(value);
+}
+
 /** "1 chore", "2 chores", "1,000 chores". */
 export function formatQuantity(count: number, singular: string, plural = `${singular}s`): string {
   return `${formatCount(count)} ${count === 1 ? singular : plural}`;

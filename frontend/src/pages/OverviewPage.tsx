@@ -1,31 +1,34 @@
 import { Facts } from "../components/Facts";
-import { FailureTable } from "../components/FailureTable";
 import { GroupTable } from "../components/GroupTable";
 import { Progress } from "../components/Progress";
-import { serverNow } from "../api/serverClock";
-import { isTerminal } from "../lib/runState";
-import { judgeHealth } from "../lib/health";
-import { useNow } from "../lib/useNow";
+import { RootFailures } from "../components/RootFailures";
+import { RunCharts } from "../components/RunCharts";
+import { RunHistory } from "../components/RunHistory";
+import { WaitingTable } from "../components/WaitingTable";
 import { useRun } from "../shell/run";
+import "./OverviewPage.css";
 
 /** Where the run stands, by aggregates only. */
 export function OverviewPage() {
-  const { status } = useRun();
-  useNow(status != null && !isTerminal(status.state));
+  const run = useRun();
+  const { status } = run;
   if (status == null) {
     return <p className="loading">Nothing was published yet.</p>;
   }
-  const now = serverNow();
   return (
     <>
+      <h2 className="unseen">Overview</h2>
       <Progress counts={status.counts} />
-      <Facts status={status} health={judgeHealth(status, now)} now={now} />
-      {status.num_root_failures > 0 && <FailureTable status={status} />}
+      <Facts run={run} status={status} />
+      <RunCharts runId={run.id} />
+      <RootFailures runId={run.id} />
+      <WaitingTable runId={run.id} />
       {Object.keys(status.groups).length > 0 ? (
-        <GroupTable groups={status.groups} />
+        <GroupTable runId={run.id} groups={status.groups} />
       ) : (
         <p className="loading">No chores yet.</p>
       )}
+      <RunHistory runId={run.id} />
     </>
   );
 }

@@ -1,0 +1,34 @@
+import { useHistory } from "../api/useHistory";
+import { formatInstantOf, formatQuantity } from "../lib/format";
+import { ErrorNotice } from "./ErrorNotice";
+
+/** What happened to the run as a whole, newest first. */
+export function RunHistory({ runId }: { runId: string }) {
+  const { data, error, hasNextPage, isFetchingNextPage, fetchNextPage } = useHistory(runId);
+  if (data === undefined) {
+    return error === null ? null : <ErrorNotice error={error} />;
+  }
+  const events = data.pages.flatMap((page) => page.events);
+  const total = data.pages[0]?.total ?? 0;
+  return events.length === 0 ? null : (
+    <section aria-labelledby="history-title">
+      <h2 id="history-title">History of the run</h2>
+      <ol className="history" reversed>
+        {events.map(({ number, at, text }) => (
+          <li key={number} value={number}>
+            <time dateTime={new Date(at * 1000).toISOString()}>{formatInstantOf(at)}</time>
+            <span>{text}</span>
+          </li>
+        ))}
+      </ol>
+      {hasNextPage && (
+        <p className="more">
+          <button type="button" disabled={isFetchingNextPage} onClick={() => void fetchNextPage()}>
+            Show earlier
+          </button>{" "}
+          {formatQuantity(total - events.length, "more event")}
+        </p>
+      )}
+    </section>
+  );
+}
