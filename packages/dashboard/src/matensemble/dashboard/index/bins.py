@@ -100,8 +100,11 @@ def extent_of(database: sqlite3.Connection, alive_at: float | None) -> Window | 
     alive_at
         Last sign of life of a driver that still works, by its clock; None: the last record counts.
     """
-    first, last = database.execute("SELECT min(second), max(second) + 1 FROM moments").fetchone()
-    opened, closed = database.execute("SELECT min(at), max(at) FROM events").fetchone()
+    # Each on its own, as one statement would read the whole table.
+    first, last, opened, closed = database.execute(
+        "SELECT (SELECT min(second) FROM moments), (SELECT max(second) + 1 FROM moments), "
+        "(SELECT min(at) FROM events), (SELECT max(at) FROM events)"
+    ).fetchone()
     starts = [at for at in (first, opened) if at is not None]
     ends = [at for at in (last, closed, alive_at) if at is not None]
     if not starts:

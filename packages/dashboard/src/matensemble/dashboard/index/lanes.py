@@ -11,9 +11,9 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 
+from matensemble.dashboard.index.minutes import SECONDS
 from matensemble.records import JournalRecord, RecordKind
 
-SECONDS = 60
 _COLUMNS = (
     "running", "cores", "gpus", "run_seconds", "core_seconds", "gpu_seconds", "completed", "failed",
 )  # fmt: skip

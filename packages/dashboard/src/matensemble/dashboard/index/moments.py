@@ -1,17 +1,16 @@
 """How many chores began and ended in each second of wall time, and how much they keep busy.
 
-Owns the table `moments`. Called by `fold` with what each record changed.
+Owns the table `moments`, and tells `minutes`. Called by `fold` with what each record changed.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
+from matensemble.dashboard.index.minutes import COUNTS, LOADS, add_minutes
 from matensemble.records import RecordKind
 
-COUNTED = ("submitted", "started", "completed", "failed", "cancelled", "skipped", "requeued")
-_CHANGED = ("running", "cores", "gpus")
-_COLUMNS = (*COUNTED, *_CHANGED)
+_COLUMNS = (*COUNTS, *LOADS)
 _PLACES = {
     RecordKind.SUBMIT_INTENT.value: 0,
     RecordKind.STARTED.value: 1,
@@ -22,7 +21,7 @@ _PLACES = {
     RecordKind.SKIPPED.value: 5,
     RecordKind.REQUEUED.value: 6,
 }
-_BUSY = len(COUNTED)
+_BUSY = len(COUNTS)
 _ADD = (
     f"INSERT INTO moments (second, {', '.join(_COLUMNS)}) "
     f"VALUES (?{', ?' * len(_COLUMNS)}) ON CONFLICT DO UPDATE SET "
@@ -55,6 +54,7 @@ class Moments:
         """Add it to the table, and forget it."""
         added = [(second, *moment) for second, moment in self._seconds.items()]
         database.executemany(_ADD, added)
+        add_minutes(database, self._seconds.items())
         self._seconds.clear()
         self._last = -1
 

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 
 from matensemble.dashboard.index.bins import Bins, Window, outside
-from matensemble.dashboard.index.lanes import SECONDS as MINUTE
+from matensemble.dashboard.index.minutes import SECONDS as MINUTE
 
 
 class Occupancy:

@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -110,7 +110,15 @@ CREATE TABLE moments (             -- what happened in a second of wall time
     running INTEGER NOT NULL,      -- more (or less, below 0) attempts than before that run,
     cores INTEGER NOT NULL, gpus INTEGER NOT NULL  -- and what is busy
 );
-CREATE TABLE lanes (               -- what happened on a host, or in a group, in a minute; see `lanes`
+CREATE TABLE minutes (             -- moments by the minute they lie in; see `minutes`
+    minute INTEGER PRIMARY KEY,
+    submitted INTEGER NOT NULL, started INTEGER NOT NULL, completed INTEGER NOT NULL,
+    failed INTEGER NOT NULL, cancelled INTEGER NOT NULL, skipped INTEGER NOT NULL,
+    requeued INTEGER NOT NULL,
+    running INTEGER NOT NULL, cores INTEGER NOT NULL, gpus INTEGER NOT NULL,
+    run_seconds INTEGER NOT NULL, core_seconds INTEGER NOT NULL, gpu_seconds INTEGER NOT NULL
+);
+CREATE TABLE lanes (               -- what happened on a host, or in a group, in a minute
     axis TEXT NOT NULL,            -- host or group
     lane TEXT NOT NULL, minute INTEGER NOT NULL,
     running INTEGER NOT NULL, cores INTEGER NOT NULL, gpus INTEGER NOT NULL,  -- as in moments

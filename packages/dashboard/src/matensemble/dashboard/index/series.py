@@ -15,9 +15,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from matensemble.dashboard.index.bins import Bins, Window, outside
+from matensemble.dashboard.index.minutes import COUNTS, LOADS, sum_moments
 
-COUNTS = ("submitted", "started", "completed", "failed", "cancelled", "skipped", "requeued")
-LOADS = ("running", "cores", "gpus")
 CAPACITIES = ("nodes", "cores", "gpus")
 MAX_CAPACITIES = 100_000
 """Changes of what there is to run on; later ones of a run with more are left out."""
@@ -41,10 +40,8 @@ class Room(NamedTuple):
 
 def count_moments(database: sqlite3.Connection, bins: Bins) -> dict[str, list[int]]:
     """Return how often each of `COUNTS` happened in each bin."""
-    sums = ", ".join(f"total({name})" for name in COUNTS)
-    select = f"SELECT {sums} FROM moments WHERE second >= ? AND second < ?"
-    rows = [database.execute(select, between).fetchone() for between in pairwise(bins.edges())]
-    return {name: [int(row[i]) for row in rows] for i, name in enumerate(COUNTS)}
+    rows = [sum_moments(database, *between)[0] for between in pairwise(bins.edges())]
+    return dict(zip(COUNTS, map(list, zip(*rows, strict=True)), strict=True))
 
 
 def integrate_load(
@@ -63,14 +60,7 @@ def integrate_load(
     until
         Until when what goes on counts: the end of the run so far.
     """
-    now = database.execute(
-        f"SELECT {_sums('')} FROM moments WHERE second < ?", (edges[0],)
-    ).fetchone()
-    level = [float(value) for value in now]
-    select = (
-        f"SELECT {_sums('')}, {_sums(' * (?2 - second)')} FROM moments "
-        "WHERE second >= ?1 AND second < ?2"
-    )
+    level = sum_moments(database, 0, edges[0])[1]
     cuts = sorted({*edges, until, *(at for gap in gaps for at in gap)})
     cuts = cuts[bisect_right(cuts, edges[0]) - 1 : bisect_right(cuts, edges[-1])]
     found = [[0.0] * len(LOADS) for _ in edges[1:]]
@@ -78,13 +68,13 @@ def integrate_load(
     for start, end in pairwise(cuts):
         if start >= edges[place + 1]:
             place += 1
-        row = database.execute(select, (start, end)).fetchone()
+        _, changes, busy = sum_moments(database, start, end)
         is_counted = start < until and not any(gap.start <= start < gap.end for gap in gaps)
         for i in range(len(LOADS)):
             if is_counted:
                 # A clock that was set back may have ends stand before their starts.
-                found[place][i] += max(level[i] * (end - start) + row[len(LOADS) + i], 0.0)
-            level[i] += row[i]
+                found[place][i] += max(level[i] * (end - start) + busy[i], 0)
+            level[i] += changes[i]
     return [Load(*sums) for sums in found]
 
 
@@ -107,7 +97,3 @@ def integrate_room(
                     found[place][i] += amount * seconds
                 place += 1
     return [Room(*sums) for sums in found]
-
-
-def _sums(factor: str) -> str:
-    return ", ".join(f"total({name}{factor})" for name in LOADS)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from matensemble.dashboard.index.bins import Bins, Window, bins_of
-from matensemble.dashboard.index.lanes import SECONDS as MINUTE
+from matensemble.dashboard.index.minutes import SECONDS as MINUTE
 from matensemble.dashboard.index.occupancy import Occupancy
 from matensemble.model import ChoreState, Reason
 

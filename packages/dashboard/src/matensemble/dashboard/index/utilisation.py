@@ -12,7 +12,7 @@ from math import ceil
 from typing import NamedTuple
 
 from matensemble.dashboard.index.bins import Window
-from matensemble.dashboard.index.lanes import SECONDS as MINUTE
+from matensemble.dashboard.index.minutes import SECONDS as MINUTE
 from matensemble.dashboard.index.timeline import Axis
 
 MAX_LANES = 500
