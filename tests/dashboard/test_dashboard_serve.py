@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from matensemble.cli import main
-from matensemble.dashboard import serve
+from matensemble.dashboard import address, serve
 from matensemble.dashboard.command import dashboard
 
 TIMEOUT = 30.0
@@ -272,3 +272,13 @@ def test_detached_one_holds_no_pipe_of_its_parent(start, write_run):
     assert httpx.get(base, trust_env=False, timeout=TIMEOUT).headers["referrer-policy"]
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=TIMEOUT) == -signal.SIGTERM
+
+
+def test_answers_do_not_wait_for_acknowledgements():
+    with (
+        address.listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+    ):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
