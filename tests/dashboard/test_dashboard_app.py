@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from matensemble.dashboard import create_dashboard_app, schemas
 from matensemble.dashboard.openapi import describe_api
@@ -14,6 +15,7 @@ from matensemble.dashboard.security import Access
 from matensemble.errors import RunDirectoryError
 from matensemble.status import Counts, RootFailure, RunStatus
 
+OWN = {"sec-fetch-site": "same-origin", "x-matensemble": "1"}
 FRONTEND = Path(__file__).parents[2] / "frontend"
 
 
@@ -148,16 +150,22 @@ def test_nothing_that_loads_pickles_is_imported():
     assert "matensemble.dashboard.app" in loaded
     assert {name for name in loaded if not name.startswith("matensemble.dashboard")} <= {
         "matensemble",
+        "matensemble.control",
+        "matensemble.disk",
         "matensemble.errors",
         "matensemble.foreign_json",
         "matensemble.model",
         "matensemble.owner",
+        "matensemble.policy",
+        "matensemble.reasons",
         "matensemble.records",
         "matensemble.references",
+        "matensemble.report",
         "matensemble.runs",
         "matensemble.standing",
         "matensemble.status",
         "matensemble.terminal",
+        "matensemble.waiting",
         "matensemble.workdir",
     }
 
@@ -169,3 +177,35 @@ def test_subcommand_is_light():
         [sys.executable, "-P", "-c", script], check=True, capture_output=True, text=True
     ).stdout.split()
     assert not {"fastapi", "uvicorn", "pydantic", "matensemble.status"} & set(loaded)
+
+
+@pytest.mark.parametrize("prefix", ["/x/y", "/api", "/assets"])
+def test_mounted_below_a_prefix_it_is_guarded_alike(app, connect, token, prefix):
+    outer = FastAPI()
+    outer.mount(prefix, app)
+    stranger = connect(outer, token=None)
+    page = stranger.ask("GET", f"{prefix}/")
+    assert page.text == "<!doctype html><title>page</title>"
+    assert page.headers["content-security-policy"]
+    asset = stranger.ask("GET", f"{prefix}/assets/index-1a2b.js")
+    assert "immutable" in asset.headers["cache-control"]
+    routes = [
+        (method.upper(), path) for path, item in app.openapi()["paths"].items() for method in item
+    ]
+    for method, path in [*routes, ("GET", "/api/nothing"), ("GET", "/nothing"), ("GET", "")]:
+        assert stranger.ask(method, f"{prefix}{path}", headers=OWN).status_code in (307, 401)
+    client = connect(outer)
+    session = client.ask("POST", f"{prefix}/api/session", headers=OWN)
+    assert session.status_code == 204
+    assert f"; Path={prefix}/api/;" in session.headers["set-cookie"]
+    del client.headers["authorization"]
+    assert client.ask("GET", f"{prefix}/api/status").status_code == 200
+    assert client.ask("GET", f"{prefix}/api/v1/runs").status_code == 200
+
+
+def test_prefix_of_a_user_cannot_add_to_the_cookie(app, connect):
+    outer = FastAPI()
+    outer.mount("/{user}", app)
+    session = connect(outer).ask("POST", "/a; Domain=evil/api/session", headers=OWN)
+    assert session.headers["set-cookie"].lower().count("domain") == 1
+    assert "; Path=/a%3B%20Domain%3Devil/api/;" in session.headers["set-cookie"]

@@ -162,11 +162,13 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        path = route_path(scope)  # before the routes change the scope
+
         async def send_dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message["headers"])
                 headers.update(SECURITY_HEADERS)
-                headers["cache-control"] = _cache_rule(route_path(scope), message["status"])
+                headers["cache-control"] = _cache_rule(path, message["status"])
                 message["headers"] = headers.raw
             await send(message)
 

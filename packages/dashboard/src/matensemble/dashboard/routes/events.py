@@ -29,6 +29,7 @@ PING_SECONDS = 15
 RETRY_SECONDS = 30
 
 _EVENTS = "text/event-stream"
+_END = "\n"
 _MAX_EXACT_IN_JAVASCRIPT = 2**53
 
 
@@ -104,7 +105,7 @@ class _RunStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with self._streams.join(self._run_id) as watcher:
-                events = EventSourceResponse(_events(watcher), ping=PING_SECONDS, sep="\n")
+                events = EventSourceResponse(_events(watcher), ping=PING_SECONDS, sep=_END)
                 await events(scope, receive, send)
         except NoRoomError:
             refusal = problem(
@@ -117,9 +118,9 @@ class _RunStream(Response):
 
 async def _events(watcher: Watcher) -> AsyncIterator[ServerSentEvent]:
     async for seen in watcher.sightings():
-        yield ServerSentEvent(seen.text, event="run")
+        yield ServerSentEvent(seen.text, event="run", sep=_END)
         if seen.is_last:
-            yield ServerSentEvent("{}", event="ended")
+            yield ServerSentEvent("{}", event="ended", sep=_END)
 
 
 def _schema() -> dict[str, Any]:
