@@ -30,6 +30,7 @@ from matensemble.dashboard.routes.graph import graph_routes
 from matensemble.dashboard.routes.history import history_routes
 from matensemble.dashboard.routes.logs import log_routes
 from matensemble.dashboard.routes.relatives import relative_routes
+from matensemble.dashboard.routes.report import report_routes
 from matensemble.dashboard.routes.runs import run_routes
 from matensemble.dashboard.routes.series import series_routes
 from matensemble.dashboard.routes.settings import settings_routes
@@ -151,6 +152,7 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access, *, allow_actions: b
         timeline_routes(catalog, indexes),
         utilisation_routes(catalog, indexes),
         compare_routes(indexes),
+        report_routes(catalog, indexes),
     ):
         app.include_router(router, prefix=V1, responses={**refusals, **missing})
 

@@ -1,8 +1,7 @@
-"""Questions to the indexes of two runs: their groups, their failures, chores that ended otherwise.
+"""Which chores of two runs stand elsewhere, by their ids.
 
-Owns the SQL, and that it stays bounded with a million chores in each: medians walk an index to the
-middle, and comparing chore by chore stops after `MAX_SECONDS`. Called by `routes.compare`, and for
-one run by the report.
+Owns the SQL over both indexes at once, and that it stays bounded with a million chores in each: it
+stops after `MAX_SECONDS`. Called by `routes.compare`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,16 +19,6 @@ MAX_DIFFERENCES = 200
 MAX_SECONDS = 10.0
 _STEPS_A_LOOK = 20_000
 """Steps of the virtual machine between two looks at the clock."""
-
-
-class Durations(NamedTuple):
-    """How long the chores of a group took; seconds."""
-
-    num_chores: int
-    median: float
-    p95: float
-    max: float
-    total: float
 
 
 class Differences(NamedTuple):
@@ -43,26 +31,6 @@ class Differences(NamedTuple):
     num_only_b: int
     is_complete: bool
     """Whether there was time for all."""
-
-
-def read_durations(database: sqlite3.Connection, name: str) -> Durations | None:
-    """Return how long the chores of a group took by their latest attempts; None where none ended.
-
-    O(chores of the group), in an index alone.
-    """
-    of_group = "FROM chores INDEXED BY by_name_seconds WHERE name = ? AND seconds >= 0"
-    count, longest, total = database.execute(
-        f"SELECT count(*), max(seconds), sum(seconds) {of_group}", (name,)
-    ).fetchone()
-    if not count:
-        return None
-
-    def at(place: int) -> float:
-        select = f"SELECT seconds {of_group} ORDER BY seconds LIMIT 1 OFFSET ?"
-        return float(database.execute(select, (name, place)).fetchone()[0])
-
-    median = (at((count - 1) // 2) + at(count // 2)) / 2
-    return Durations(count, median, at(ceil(0.95 * count) - 1), longest, total)
 
 
 def compare_chores(a: Path, b: Path, *, clock: Callable[[], float] = time.monotonic) -> Differences:

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from matensemble.dashboard.index.chores import count_states, read_clusters, read_groups
-from matensemble.dashboard.index.comparison import compare_chores, read_durations
+from matensemble.dashboard.index.comparison import compare_chores
 from matensemble.dashboard.index.feed import Freshness, Indexes
+from matensemble.dashboard.index.utilisation import Durations, read_durations
 from matensemble.dashboard.schemas import FreshnessResponse
 from matensemble.model import ChoreState, Reason
 
@@ -174,11 +175,10 @@ def _read_side(indexes: Indexes, run_id: str) -> _Side:
         found, _ = read_groups(database)
         groups = {}
         for name, counts in found.items():
-            durations = read_durations(database, name)
             groups[name] = GroupSideResponse(
                 total=sum(counts.values()),
                 states={ChoreState(state): count for state, count in counts.items()},
-                durations=durations and DurationsResponse(**durations._asdict()),
+                durations=_describe_durations(read_durations(database, name)),
             )
         states = {ChoreState(state): count for state, count in count_states(database).items()}
         clusters = {
@@ -186,6 +186,14 @@ def _read_side(indexes: Indexes, run_id: str) -> _Side:
             for row, sample in read_clusters(database, MAX_KINDS)
         }
     return _Side(groups, states, clusters, freshness)
+
+
+def _describe_durations(told: Durations) -> DurationsResponse | None:
+    if told.median is None or told.p95 is None or told.max is None or told.total is None:
+        return None
+    return DurationsResponse(
+        num_chores=told.count, median=told.median, p95=told.p95, max=told.max, total=told.total
+    )
 
 
 def _describe_run(run_id: str, side: _Side) -> ComparedRunResponse:

@@ -339,14 +339,14 @@ def _send(artifact: Artifact, name: str, offset: int, length: int | None) -> Res
         media_type=_OCTETS,
         headers={
             "content-length": str(max(end - offset, 0)),
-            "content-disposition": f'attachment; filename="{_safe_name(name)}"',
+            "content-disposition": f'attachment; filename="{safe_name(name)}"',
             "etag": f'"{state.etag}"',
             "x-content-type-options": "nosniff",
         },
     )
 
 
-def _safe_name(name: str) -> str:
+def safe_name(name: str) -> str:
     """Return a file name that means nothing to a header, a shell or a file system."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".-")[-_MAX_FILE_NAME:] or "artifact"
 
