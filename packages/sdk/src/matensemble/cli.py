@@ -27,6 +27,7 @@ ELSEWHERE = {
     "run": "matensemble-runtime",
     "resume": "matensemble-runtime",
     "dashboard": "matensemble-dashboard",
+    "report": "matensemble-dashboard",
 }
 """Subcommands of our other distributions."""
 EXIT_DRIVER_FAILED = 70
