@@ -386,6 +386,12 @@ def test_window_of_the_whole(write_graph, monkeypatch):
     assert (len(whole["lines"]["upstream"]), whole["num_lines_left_out"]) == (2, 3)
 
 
+def test_whole_counts_what_is_gathered(write_graph):
+    whole = write_graph(GATHER)("graph/whole")
+    assert (whole["num_chores"], whole["num_gathers_left_out"]) == (9, 1)
+    assert len(whole["lines"]["upstream"]) == 2
+
+
 def test_place_of_the_whole(write_graph):
     ask = write_graph(DIAMOND)
     assert ask("graph/at", level=1, rank=1)["chore"]["id"] == "b2"

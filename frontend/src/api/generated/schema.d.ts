@@ -1862,6 +1862,8 @@ export interface components {
             lines: components["schemas"]["LinesResponse"] | null;
             /** Num Lines Left Out */
             num_lines_left_out: number;
+            /** Num Gathers Left Out */
+            num_gathers_left_out: number;
             cells: components["schemas"]["CellsResponse"] | null;
             freshness: components["schemas"]["FreshnessResponse"];
         };

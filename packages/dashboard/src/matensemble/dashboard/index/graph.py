@@ -174,13 +174,15 @@ class _Walked(NamedTuple):
 class _Chore(NamedTuple):
     """What is drawn of a chore."""
 
-    gathers: list[str]
+    gathers: Mapping[str, None]
+    """The first `MAX_NODES` of the groups."""
     id: str
     name: str
     state: str
     level: int
     num_upstream: int
     num_downstream: int
+    num_gathers: int
 
 
 def _walk(
@@ -247,7 +249,7 @@ def _draw(
             ChoreState(chore.state),
             {},
             chore.level,
-            chore.num_upstream + len(chore.gathers),
+            chore.num_upstream + chore.num_gathers,
             chore.num_downstream + num_gatherers[chore.name],
         )
         for chore in chores.values()
@@ -291,22 +293,19 @@ def _draw(
 def _read_chores(database: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, _Chore]:
     """Return what is drawn of chores, in the order of their numbers as given."""
     # The order of the joins keeps the planner from reading all chores.
-    gathers: dict[int, list[str]] = {}
-    asked = json.dumps(numbers)
-    gathered = (
-        "SELECT downstream, name FROM json_each(?) AS asked CROSS JOIN gathers "
-        "ON downstream = asked.value"
-    )
-    for number, name in database.execute(gathered, (asked,)):
-        gathers.setdefault(number, []).append(name)
     select = (
         "SELECT number, chores.id, name, state, level, "
         "(SELECT count(*) FROM edges WHERE downstream = number), "
-        "(SELECT count(*) FROM edges WHERE upstream = number) "
+        "(SELECT count(*) FROM edges WHERE upstream = number), "
+        "(SELECT count(*) FROM gathers WHERE downstream = number) "
         "FROM json_each(?) AS asked CROSS JOIN chores ON number = asked.value"
     )
-    found = database.execute(select, (asked,)).fetchall()
-    return {number: _Chore(gathers.get(number, []), *row) for number, *row in found}
+    gathered = "SELECT name FROM gathers WHERE downstream = ? ORDER BY name LIMIT ?"
+    chores: dict[int, _Chore] = {}
+    for number, *columns in database.execute(select, (json.dumps(numbers),)):
+        names = database.execute(gathered, (number, MAX_NODES))
+        chores[number] = _Chore(dict.fromkeys(row[0] for row in names), *columns)
+    return chores
 
 
 def _read_groups(database: sqlite3.Connection, names: Sequence[str]) -> list[Node]:

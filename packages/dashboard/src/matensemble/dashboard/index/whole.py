@@ -31,6 +31,8 @@ class Points(NamedTuple):
     """Ends of the connections, by their places in the columns above."""
     downstream: list[int]
     num_lines_left_out: int
+    num_gathers: int
+    """Whole groups that the chores gather, each as often as it is gathered; none has lines."""
 
 
 class CellCounts(NamedTuple):
@@ -112,7 +114,9 @@ def _borders(window: Window) -> dict[str, int]:
 def _read_points(database: sqlite3.Connection, window: Window) -> Points:
     # By level first: one range of ranks in each, where the planner would read all of its ranks.
     select = (
-        "SELECT number, level, rank, state, (SELECT count(*) FROM edges WHERE downstream = number) "
+        "SELECT number, level, rank, state, "
+        "(SELECT count(*) FROM edges WHERE downstream = number), "
+        "(SELECT count(*) FROM gathers WHERE downstream = number) "
         "FROM levels CROSS JOIN chores USING (level) WHERE levels.level >= :level_from AND "
         "levels.level < :level_to AND rank >= :rank_from AND rank < :rank_to"
     )
@@ -127,6 +131,7 @@ def _read_points(database: sqlite3.Connection, window: Window) -> Points:
         [upstream for upstream, _ in listed],
         [downstream for _, downstream in listed],
         sum(row[4] for row in found) - len(listed),
+        sum(row[5] for row in found),
     )
 
 

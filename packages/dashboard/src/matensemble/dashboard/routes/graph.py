@@ -158,6 +158,9 @@ class WindowResponse(BaseModel):
     num_lines_left_out: NonNegativeInt
     """Connections of the points that are not listed: the other end is out of the window, or they
     are too many."""
+    num_gathers_left_out: NonNegativeInt
+    """Whole groups that the points gather, each as often as it is gathered: no line is drawn from
+    the chores of these."""
     cells: CellsResponse | None
     """With mode `cells`."""
     freshness: FreshnessResponse
@@ -309,6 +312,7 @@ def _shape(window: Window, freshness: FreshnessResponse) -> WindowResponse:
         if points is None
         else LinesResponse(upstream=points.upstream, downstream=points.downstream),
         num_lines_left_out=0 if points is None else points.num_lines_left_out,
+        num_gathers_left_out=0 if points is None else points.num_gathers,
         cells=None if cells is None else CellsResponse(**cells._asdict()),
         freshness=freshness,
     )
