@@ -182,6 +182,7 @@ def test_what_is_outside_gaps(cuts, start, end):
 # --- what was busy ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(RUNS, st.integers(10, 1_000), st.integers(-50, 5_000), st.integers(1, 6_000))
 @settings(deadline=None)
 def test_busy_seconds_over_bins_are_those_of_the_attempts(run, most, first, seconds):
@@ -203,6 +204,7 @@ def test_busy_seconds_over_bins_are_those_of_the_attempts(run, most, first, seco
         assert load.running == sum(whole(one, (left, right), extent.end) for one in run)
 
 
+@pytest.mark.slow
 @given(RUNS, st.integers(10, 200))
 @settings(deadline=None)
 def test_counts_over_bins_are_those_of_the_records(run, most):
@@ -223,6 +225,7 @@ def test_counts_over_bins_are_those_of_the_records(run, most):
         ]
 
 
+@pytest.mark.slow
 @given(RUNS)
 @settings(deadline=None)
 def test_use_of_lanes_is_that_of_the_attempts_to_the_fraction_of_a_second(run):
@@ -378,6 +381,7 @@ def test_a_clock_that_is_set_back_makes_nothing_negative():
 # --- what ran where and when ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     RUNS, st.sampled_from(Axis), st.integers(-50, 5_000), st.integers(1, 3_000), st.integers(0, 3)
 )
@@ -415,6 +419,7 @@ def test_bars_are_the_attempts_in_the_window(run, axis, first, seconds, num_long
         assert sorted(ends) == list(range(lane.num_rows))
 
 
+@pytest.mark.slow
 @given(RUNS, st.sampled_from(Axis), st.integers(-50, 5_000), st.integers(1, 6_000), st.booleans())
 @settings(deadline=None)
 def test_occupancy_is_that_of_the_attempts(run, axis, first, seconds, is_coarse):

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from matensemble.dashboard.index.bins import Bins, Window, bins_of
-from matensemble.dashboard.index.minutes import SECONDS as MINUTE
+from matensemble.dashboard.index.minutes import COUNTS, LOADS, SECONDS as MINUTE, sum_moments
 from matensemble.dashboard.index.occupancy import Occupancy
 from matensemble.model import ChoreState, Reason
 
@@ -165,12 +165,9 @@ def _natural(name: str) -> tuple[list[tuple[bool, int, str]], str]:
 
 def _count_attempts(database: sqlite3.Connection, window: Window) -> int:
     """Return how many attempts ran in a window, as far as moments tell."""
-    started, running = database.execute(
-        "SELECT (SELECT total(started) FROM moments WHERE second >= ?1 AND second < ?2), "
-        "(SELECT total(running) FROM moments WHERE second < ?1)",
-        window,
-    ).fetchone()
-    return int(started + max(running, 0))
+    counts, *_ = sum_moments(database, window.start, window.end)
+    _, changes, _ = sum_moments(database, 0, window.start)
+    return counts[COUNTS.index("started")] + max(changes[LOADS.index("running")], 0)
 
 
 def _select_attempts(
