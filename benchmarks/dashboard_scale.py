@@ -3,7 +3,7 @@
 A dashboard serves runs made by `runs.py` in a process of its own. Once it has indexed one, each
 question of the pages is timed at the server, and Chromium opens them with 100 ms added to each
 round trip: how long until the progress of the run is read, and whether the list of chores stutters
-while it is scrolled.
+while it is scrolled. At last a real run is watched: its driver must need no more for it.
 
     python benchmarks/dashboard_scale.py [CHORES …]     # 1000 100000 1000000
 """
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -48,6 +48,19 @@ QUESTIONS = {
     "graph: whole": "graph/whole",
     "graph: failed": "graph/failed",
 }
+DRIVER = """
+import sys, time
+from matensemble.pipeline import Pipeline
+
+pipe = Pipeline()
+for _ in range(int(sys.argv[1])):
+    pipe.exec(command=["true"], name="true")
+pipe.submit(executor="local", cores=2).result()
+print(time.process_time())
+"""
+NUM_DRIVEN = 400
+NUM_ROUNDS = 3
+MAX_DRIVER_RATIO = 1.1
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 MEASURE_FRAMES = """
 window.gaps = [];
@@ -183,6 +196,38 @@ def measure(browser: Browser, folder: Path, count: int) -> list[Row]:
     return rows
 
 
+def drive(folder: Path, browser: Browser | None) -> float:
+    """Return the seconds of processor time of the driver of a real run, watched or not."""
+    folder.mkdir()
+    with ExitStack() as stack:
+        if browser is not None:
+            link, _ = stack.enter_context(serving(folder, folder / "cache"))
+        command = [sys.executable, "-c", DRIVER, str(NUM_DRIVEN)]
+        driver = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+        if browser is not None:
+            page = open_page(browser, link)
+            stack.callback(page.context.close)
+            page.get_by_role("link", name="matensemble_workflow").first.click()
+        told, _ = driver.communicate()
+    return float(told)
+
+
+def measure_driver(browser: Browser) -> list[Row]:
+    """Return what it costs a driver that somebody looks at its run, alternating with none."""
+    times: dict[bool, list[float]] = {False: [], True: []}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(NUM_ROUNDS):
+            for is_watched in (False, True):
+                place = Path(folder) / f"{number}-{is_watched}"
+                times[is_watched].append(drive(place, browser if is_watched else None))
+    alone, watched = (statistics.median(times[is_watched]) for is_watched in (False, True))
+    limit = MAX_DRIVER_RATIO
+    return [
+        Row("B", f"driver of {NUM_DRIVEN} chores, alone", alone, "s cpu"),
+        Row("B", "driver of the same, watched", watched, "s cpu", watched / alone, limit),
+    ]
+
+
 def main() -> None:
     """Print the table."""
     sizes = [int(text) for text in sys.argv[1:]] or SIZES
@@ -195,6 +240,7 @@ def main() -> None:
         for count in sizes:
             with tempfile.TemporaryDirectory() as folder:
                 print_rows(measure(browser, Path(folder), count))
+        print_rows(measure_driver(browser))
         browser.close()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +36,7 @@ document.addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.violatedDirective}: ${event.blockedURI} ${event.sourceFile}`));
 """
 PATIENCE_MILLISECONDS = 20_000
+playwright.expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -128,7 +132,8 @@ class Study:
         self.folder = folder
         self.gates = folder / "gates"
         self.gates.mkdir(parents=True)
-        self._log = (folder / "study.log").open("w")
+        self.log_path = folder / "study.log"
+        self._log = self.log_path.open("w")
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("study.py")), str(self.gates)],
             cwd=folder,
@@ -143,6 +148,21 @@ class Study:
     @property
     def run_dir(self) -> Path:
         return next(self.folder.glob("matensemble_workflow-*"))
+
+    def wait_for(self, **counts: int) -> None:
+        """Wait until the published status counts at least so many chores in these states."""
+        deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1e3
+        published: dict[str, int] = {}
+        while any(published.get(state, 0) < count for state, count in counts.items()):
+            assert time.monotonic() < deadline, (published, self.log_path.read_text())
+            time.sleep(0.05)
+            with suppress(StopIteration, FileNotFoundError):
+                published = json.loads((self.run_dir / "status.json").read_text())["counts"]
+
+    def kill(self) -> None:
+        """Kill the driver and all that it has started, without a last word."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
     def end(self) -> None:
         if self.process.poll() is None:

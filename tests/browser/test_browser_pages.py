@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
-
 import pytest
 
 PAGES = {
@@ -36,16 +33,7 @@ REFUSED = {"missing-run", "missing-chore"}
 def watched(start_study, serve):
     """A run that stands at its gates, with failures, and its server."""
     study = start_study()
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            counts = json.loads((study.run_dir / "status.json").read_text())["counts"]
-        except (StopIteration, FileNotFoundError):
-            counts = {}
-        if counts.get("failed") == 2 and counts.get("completed", 0) >= 4:
-            break
-        assert time.monotonic() < deadline, (counts, (study.folder / "study.log").read_text())
-        time.sleep(0.1)
+    study.wait_for(failed=2, completed=4)
     return study, serve(study.folder, "--allow-actions")
 
 
