@@ -123,6 +123,15 @@ def test_table_to_keep_holds_the_whole_filter(ask, params):
     assert rows[0].keys() == chores[0].keys()
 
 
+@pytest.mark.parametrize("params", [{}, {"state": "failed", "sort": "seconds"}, {"text": "none"}])
+def test_array_to_keep_holds_the_whole_filter(ask, params):
+    answer = ask("chores", format="json", limit=1, **params)
+    assert answer.headers["content-type"] == "application/vnd.matensemble.chores+json"
+    assert answer.headers["content-disposition"] == 'attachment; filename="chores.json"'
+    chores, _ = read_pages(ask, **({"limit": 500} | params))
+    assert answer.json() == chores
+
+
 def test_cells_are_no_formulas(ask, run):
     add_record(run, RecordKind.CANCELLED, "chore-relax-0001", d="=HYPERLINK(1)")
     row = next(csv.DictReader(io.StringIO(ask("chores", format="csv", state="cancelled").text)))

@@ -1068,7 +1068,7 @@ export interface components {
          * @description Form of an answer.
          * @enum {string}
          */
-        Format: "json" | "csv";
+        Format: "page" | "csv" | "json";
         /**
          * FreshnessResponse
          * @description How well an answer stands for the run: it is from an index that follows the journal.
@@ -2429,6 +2429,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ChorePageResponse"];
                     "text/csv": string;
+                    "application/vnd.matensemble.chores+json": components["schemas"]["ChoreRow"][];
                 };
             };
             /** @description Asked under a foreign name */

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack
 from enum import StrEnum
-from typing import Annotated, Any
+from itertools import chain, islice
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, Query, Response
 from fastapi.exceptions import RequestValidationError
@@ -46,8 +48,17 @@ from matensemble.errors import RunDirectoryError
 from matensemble.model import ChoreState, Reason
 
 MAX_TEXT = 255
+JSON_TABLE = "application/vnd.matensemble.chores+json"
+"""Of its own, so that a page of chores keeps the usual one."""
 _ROWS_A_PIECE = 500
+_COLUMNS = list(ChoreRow.model_fields)
 _COMMANDS_OF_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
+
+_ROW = {"$ref": "#/components/schemas/ChoreRow"}
+_TABLES = {
+    "text/csv": {"schema": {"type": "string"}},
+    JSON_TABLE: {"schema": {"type": "array", "items": _ROW}},
+}
 
 Text = Annotated[str | None, Query(max_length=MAX_TEXT)]
 
@@ -55,9 +66,12 @@ Text = Annotated[str | None, Query(max_length=MAX_TEXT)]
 class Format(StrEnum):
     """Form of an answer."""
 
-    JSON = "json"
+    PAGE = "page"
+    """Some chores, and how to go on."""
     CSV = "csv"
     """All chores of the filter in one table; `cursor` and `limit` do not count."""
+    JSON = "json"
+    """The same as one array of objects."""
 
 
 def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
@@ -69,7 +83,7 @@ def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
         operation_id="listChores",
         summary="Chores by filter, in pages or as one table",
         response_model=ChorePageResponse,
-        responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+        responses={200: {"content": _TABLES}},
     )
     def list_chores(
         run_id: str,
@@ -84,7 +98,7 @@ def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
         descending: bool = False,
         cursor: Annotated[str | None, Query(max_length=MAX_CURSOR)] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 100,
-        format: Format = Format.JSON,
+        format: Format = Format.PAGE,
     ) -> Any:
         wanted = ChoreFilter(
             state=state,
@@ -95,8 +109,9 @@ def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             is_retried=retried,
             text=text,
         )
-        if format is Format.CSV:
-            return _table(indexes, run_id, wanted, sort, is_descending=descending)
+        if format is not Format.PAGE:
+            question = Question(wanted, sort, descending)
+            return _table(indexes, run_id, question, format)
         with indexes.open(run_id) as (database, freshness):
             total = count_chores(database, wanted)
             try:
@@ -171,40 +186,59 @@ def _fresh(freshness: Freshness) -> FreshnessResponse:
     return FreshnessResponse(**freshness._asdict())
 
 
-def _table(
-    indexes: Indexes, run_id: str, wanted: ChoreFilter, sort: Sort, *, is_descending: bool
-) -> Response:
+class Question(NamedTuple):
+    """Which chores a table holds, and in which order."""
+
+    wanted: ChoreFilter
+    sort: Sort
+    is_descending: bool
+
+    def rows(self, database: sqlite3.Connection) -> Iterator[sqlite3.Row]:
+        """Yield them."""
+        return read_all(database, self.wanted, sort=self.sort, is_descending=self.is_descending)
+
+
+def _table(indexes: Indexes, run_id: str, question: Question, format: Format) -> Response:
+    write, media_type = _WRITERS[format]
     with ExitStack() as stack:
         # Opened here, so that what is wrong is told before the answer has begun.
         database, _ = stack.enter_context(indexes.open(run_id))
-        pieces = _pieces(stack.pop_all(), database, wanted, sort, is_descending)
+        pieces = _pieces(stack.pop_all(), write(question.rows(database)))
     return StreamingResponse(
         pieces,
-        media_type="text/csv; charset=utf-8",
-        headers={"content-disposition": 'attachment; filename="chores.csv"'},
+        media_type=media_type,
+        headers={"content-disposition": f'attachment; filename="chores.{format.value}"'},
     )
 
 
-def _pieces(
-    opened: ExitStack,
-    database: sqlite3.Connection,
-    wanted: ChoreFilter,
-    sort: Sort,
-    is_descending: bool,
-) -> Iterator[str]:
-    columns = list(ChoreRow.model_fields)
+def _pieces(opened: ExitStack, lines: Iterator[str]) -> Iterator[str]:
     with opened:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(columns)
-        rows = read_all(database, wanted, sort=sort, is_descending=is_descending)
-        for number, row in enumerate(rows, 1):
-            writer.writerow([_cell(row[column]) for column in columns])
-            if number % _ROWS_A_PIECE == 0:
-                yield text.getvalue()
-                text.seek(0)
-                text.truncate()
+        while piece := "".join(islice(lines, _ROWS_A_PIECE)):
+            yield piece
+
+
+def _write_csv(rows: Iterator[sqlite3.Row]) -> Iterator[str]:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    for cells in chain([_COLUMNS], ([_cell(row[name]) for name in _COLUMNS] for row in rows)):
+        writer.writerow(cells)
         yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+
+
+def _write_json(rows: Iterator[sqlite3.Row]) -> Iterator[str]:
+    yield "["
+    for number, row in enumerate(rows):
+        line = json.dumps({name: row[name] for name in _COLUMNS}, ensure_ascii=False)
+        yield f",\n{line}" if number else f"\n{line}"
+    yield "\n]\n"
+
+
+_WRITERS = {
+    Format.CSV: (_write_csv, "text/csv; charset=utf-8"),
+    Format.JSON: (_write_json, JSON_TABLE),
+}
 
 
 def _cell(value: Any) -> Any:
