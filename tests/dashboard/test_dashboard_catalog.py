@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import json
 import os
 import socket
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from matensemble.dashboard.catalog import MAX_UNSTARTED_RUNS, REFRESH_SECONDS, Catalog
+from matensemble.dashboard.catalog import (
+    MAX_OPERATIONS,
+    MAX_UNSTARTED_RUNS,
+    REFRESH_SECONDS,
+    SCAN_SECONDS,
+    Catalog,
+)
 from matensemble.errors import FormatError, RunDirectoryError
+from matensemble.owner import Owner
 
 
 class Clock:
@@ -126,3 +135,59 @@ def test_failure_is_remembered_as_long(tmp_path, write_run):
         write_run()
     now = REFRESH_SECONDS
     assert catalog.read_status().sequence == 17
+
+
+def test_status_of_a_driver_that_was_replaced_is_not_the_last_word(
+    write_run, tmp_path, clock, monkeypatch
+):
+    run_dir = write_run(state="interrupted")
+    owner = Owner.of_this_process(2, "2026-01-02T12:00:00+00:00")
+    (run_dir / "owner-2.json").write_text(json.dumps(owner.to_json()))
+    waited = []
+
+    def publish(seconds):
+        waited.append(seconds)
+        write_run(epoch=2, sequence=1)
+
+    monkeypatch.setattr("matensemble.runs.time.sleep", publish)
+    status = Catalog(run_dir, clock).read_status()
+    assert (status.epoch, status.state) == (2, "running")
+    assert len(waited) == 1
+
+
+def test_renamed_run_of_a_folder_is_a_run(write_run, tmp_path, clock):
+    write_run("matensemble_workflow-20260101_000000")
+    write_run("matensemble_workflow-20260103_000000")
+    renamed = write_run("copper")
+    (renamed / "workflow.json").write_text("{}")
+    noon = datetime(2026, 1, 2, 12).timestamp()
+    os.utime(renamed / "workflow.json", (noon, noon))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "linked").symlink_to(renamed)
+    (tmp_path / "hostile").mkdir()
+    (tmp_path / "hostile" / "workflow.json").symlink_to(renamed / "workflow.json")
+    catalog = Catalog(tmp_path, clock)
+    names = [seen.id for seen in catalog.list_runs()[0]]
+    assert [name[-15:] for name in names] == ["20260103_000000", "copper", "20260101_000000"]
+    assert catalog.find("copper").root == tmp_path / "copper"
+    for name in ("data", "linked", "hostile"):
+        with pytest.raises(RunDirectoryError):
+            catalog.find(name)
+
+
+def test_directories_of_other_names_are_asked_once_and_slowly(tmp_path, monkeypatch):
+    now = 1000.0
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(int(MAX_OPERATIONS) + 20):
+        (folder / f"data-{number}").mkdir()
+    catalog = Catalog(folder, lambda: now)
+    asked = []
+    lstat = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: asked.append(str(path)) or lstat(path))
+    assert catalog.list_runs() == ([], 0)
+    assert len(asked) == MAX_OPERATIONS
+    for _ in range(3):
+        now += 2 * SCAN_SECONDS
+        assert catalog.list_runs() == ([], 0)
+    assert len(asked) == len(set(asked)) == MAX_OPERATIONS + 20

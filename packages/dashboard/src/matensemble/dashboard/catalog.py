@@ -46,6 +46,8 @@ OPERATIONS_PER_SECOND = 5.0
 MAX_OPERATIONS = 100.0
 """How many of them may come at once after a rest."""
 OPERATIONS_OF_A_LOOK = 5.0
+MAX_OTHERS = 1000
+"""How many directories of other names are asked, once each, whether they are renamed runs."""
 
 
 class Seen(NamedTuple):
@@ -92,12 +94,14 @@ class Catalog:
             raise RunDirectoryError(str(root), "is no directory")
         self._clock = clock
         self._lock = threading.Lock()
+        self._status_lock = threading.Lock()
         self._looked_at = float("-inf")
         self._seen: RunStatusResponse | Exception = RunDirectoryError(
             str(root), "not looked at yet"
         )
         self._runs: dict[str, Seen] = {}
         self._known_names: list[str] = []
+        self._saved_at: dict[tuple[str, int], str | None] = {}  # of renamed runs; None: no run
         self._scanned_at = float("-inf")
         self._saved, self._earned_at = MAX_OPERATIONS, clock()
 
@@ -120,7 +124,7 @@ class Catalog:
         OSError
             If the file system refuses.
         """
-        with self._lock:
+        with self._status_lock:  # its own: a look may wait for a driver that comes
             now = self._clock()
             if now - self._looked_at >= REFRESH_SECONDS:
                 try:
@@ -226,8 +230,13 @@ class Catalog:
         return self._known_names
 
     def _look(self) -> RunStatusResponse:
-        candidates = self._candidates()[:MAX_UNSTARTED_RUNS]
+        with self._lock:
+            candidates = self._candidates()[:MAX_UNSTARTED_RUNS]
         for run_dir in candidates:
+            if _read_bounded(run_dir) is None:
+                continue
+            # A driver that was replaced may publish once more: its successor gets a moment.
+            look_at(RunDir(run_dir))
             data = _read_bounded(run_dir)
             if data is not None:
                 return _decode(data, str(run_dir / STATUS))
@@ -241,18 +250,41 @@ class Catalog:
         )
 
     def _candidates(self) -> list[Path]:
-        """Return run directories, newest first: their names hold the time they were made."""
+        """Return run directories, newest first."""
         if self.is_run:
             return [self.root]
+        saved_at: dict[str, str] = {}
+        known: dict[tuple[str, int], str | None] = {}
         with os.scandir(self.root) as entries:
-            names = [
-                entry.name
-                for entry in entries
-                if entry.name.startswith(DIRECTORY_PREFIX)
-                and entry.name.isprintable()  # bytes that are no UTF-8 can stand in no answer
-                and entry.is_dir(follow_symlinks=False)
-            ]
-        return [self.root / name for name in sorted(names, reverse=True)]
+            for entry in entries:
+                # Bytes that are no UTF-8 can stand in no answer.
+                if not entry.name.isprintable() or entry.name.startswith("."):
+                    continue
+                if entry.name.startswith(DIRECTORY_PREFIX):
+                    if entry.is_dir(follow_symlinks=False):
+                        saved_at[entry.name] = entry.name.removeprefix(DIRECTORY_PREFIX)
+                elif len(known) < MAX_OTHERS:
+                    self._consider(entry, known)
+        self._saved_at = known
+        saved_at |= {name: at for (name, _), at in known.items() if at is not None}
+        names = sorted(saved_at, key=lambda name: (saved_at[name], name), reverse=True)
+        return [self.root / name for name in names]
+
+    def _consider(self, entry: os.DirEntry[str], known: dict[tuple[str, int], str | None]) -> None:
+        """Note whether a directory of another name is a run, as soon as the disk may be asked."""
+        key = (entry.name, entry.inode())
+        if key in self._saved_at:
+            known[key] = self._saved_at[key]
+        elif self._operations() >= 1 and entry.is_dir(follow_symlinks=False):
+            self._saved -= 1
+            try:
+                found = os.lstat(self.root / entry.name / MANIFEST)
+            except OSError:
+                known[key] = None
+            else:
+                is_run = stat.S_ISREG(found.st_mode)
+                at = time.strftime("%Y%m%d_%H%M%S", time.localtime(found.st_mtime))
+                known[key] = at if is_run else None  # as the names of the others say it
 
 
 def _read_bounded(run_dir: Path) -> bytes | None:
