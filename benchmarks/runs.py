@@ -3,8 +3,8 @@
 Three groups (relax → md → analyse) of a third of the chores each, on 256 cores of 8 hosts. Of each
 hundred relaxations one fails, and what depends on it is skipped; of each fifty MD chores one loses
 its host and runs again. A live run is one whose driver was seen when 60 % had begun. Written are
-the manifest, the headers, the journal and the status: what shows a run, not what resumes it. `campaign.py` makes
-runs with more to see.
+the manifest, the headers, the journal and the status: what shows a run, not what resumes it.
+`campaign.py` makes runs with more to see.
 
     python benchmarks/runs.py FOLDER CHORES [--live]
 """
