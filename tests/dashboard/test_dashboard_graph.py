@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import random
 import sqlite3
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -16,6 +18,7 @@ from matensemble.dashboard import create_dashboard_app
 from matensemble.dashboard.index import (
     cells as index_cells,
     graph as index_graph,
+    run_index,
     schema,
     whole as index_whole,
 )
@@ -34,6 +37,17 @@ from matensemble.workflow import (
 )
 
 NO_MORE = 2**31 - 1
+ROOT = Path(__file__).parents[2]
+
+
+def load_generator():
+    spec = importlib.util.spec_from_file_location("runs", ROOT / "benchmarks" / "runs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make_run = load_generator().make_run
 
 
 @pytest.fixture
@@ -479,6 +493,26 @@ def test_cells_count_what_is_there(sizes, max_cells, batch, limit, seed):
         if count
     }
     assert told == expected
+    database.close()
+
+
+def test_kept_counts_agree_with_the_chores(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_index, "BATCH_LINES", 97)
+    monkeypatch.setattr(index_cells, "MAX_CELLS", 50)
+    index = run_index.RunIndex(make_run(tmp_path / "runs", 600), tmp_path / "index.sqlite")
+    index.catch_up()
+    index.close()
+    database = schema.open_for_reading(tmp_path / "index.sqlite")
+    extent = read_extent(database)
+    assert (extent.num_levels, extent.num_ranks) == (3, 200)
+    kept = "SELECT level, rank, state, count FROM cells WHERE count > 0"
+    counted = "SELECT level >> ?, rank >> ?, state, count(*) FROM chores GROUP BY 1, 2, 3"
+    shifts = (extent.level_shift, extent.rank_shift)
+    expected = {tuple(row) for row in database.execute(counted, shifts)}
+    assert {tuple(row) for row in database.execute(kept)} == expected
+    assert len(expected) > 20
+    sizes = database.execute("SELECT name, size FROM heights ORDER BY name").fetchall()
+    assert [tuple(row) for row in sizes] == [("analyse", 200), ("md", 200), ("relax", 200)]
     database.close()
 
 
