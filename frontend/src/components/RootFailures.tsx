@@ -46,7 +46,7 @@ function CauseTable({ clusters, runId }: { clusters: readonly FailureCluster[]; 
         {clusters.map(({ id, reason, pattern, failed, skipped }) => (
           <tr key={id}>
             <th scope="row" className="detail">
-              <Link to={`/runs/${encodeURIComponent(runId)}/failures#cause-${id}`}>
+              <Link to={`/runs/${encodeURIComponent(runId)}/failures?cause=${id}`}>
                 {formatReason(reason)}
               </Link>{" "}
               {pattern !== "" && <span className="of">{pattern}</span>}
