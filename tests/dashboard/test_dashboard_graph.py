@@ -329,6 +329,7 @@ def test_circles_and_edges_to_nowhere(database):
 numbers = st.integers(1, 12)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     edges=st.sets(st.tuples(numbers, numbers), max_size=40),
@@ -445,6 +446,7 @@ def test_deep_chain_as_cells(write_graph):
     assert whole["cells"]["counts"] == {"blocked": [32] * 9 + [12]}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 40), min_size=1, max_size=20),
@@ -496,6 +498,7 @@ def test_cells_count_what_is_there(sizes, max_cells, batch, limit, seed):
     database.close()
 
 
+@pytest.mark.slow
 def test_kept_counts_agree_with_the_chores(tmp_path, monkeypatch):
     monkeypatch.setattr(run_index, "BATCH_LINES", 97)
     monkeypatch.setattr(index_cells, "MAX_CELLS", 50)

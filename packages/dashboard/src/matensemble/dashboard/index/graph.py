@@ -241,19 +241,7 @@ def _draw(
     groups = list(gathered)[: max(limit - len(chores), limit // 4)]
     chores = dict(list(chores.items())[: limit - len(groups)])
     num_gatherers = _count_gatherers(database, names)
-    nodes = [
-        Node(
-            NodeKind.CHORE,
-            chore.id,
-            chore.name,
-            ChoreState(chore.state),
-            {},
-            chore.level,
-            chore.num_upstream + chore.num_gathers,
-            chore.num_downstream + num_gatherers[chore.name],
-        )
-        for chore in chores.values()
-    ]
+    nodes = [_node_of(chore, num_gatherers[chore.name]) for chore in chores.values()]
     nodes += _read_groups(database, groups)
     places = {number: place for place, number in enumerate(chores)}
     direct = [
@@ -274,20 +262,47 @@ def _draw(
         for place, chore in enumerate(chores.values())
         if name == chore.name and name not in chore.gathers
     ]
-    # What leads to and from the shown, each as often as the totals of the nodes count it.
+    edges = [*gathering, *members, *direct]
+    hidden = _count_hidden(nodes, places, direct, gathering, above=above, below=below)
+    return Graph(nodes, edges[:MAX_EDGES], hidden, len(edges[MAX_EDGES:]))
+
+
+def _count_hidden(
+    nodes: Sequence[Node],
+    places: Mapping[int, int],
+    direct: Sequence[Edge],
+    gathering: Sequence[Edge],
+    *,
+    above: Set[int],
+    below: Set[int],
+) -> int:
+    """Return how many connections that should be there lead to what is not among the nodes."""
+    # Each is counted as often as the totals of the nodes count it.
     num_upstream = Counter(edge.downstream for edge in [*direct, *gathering])
     num_downstream = Counter(edge.upstream for edge in direct)
-    shown_gatherers = Counter(nodes[edge.upstream].name for edge in gathering)
-    num_left_out = 0
+    num_gatherers = Counter(nodes[edge.upstream].name for edge in gathering)
+    num_hidden = 0
     for number, place in places.items():
         node = nodes[place]
         if number in above:
-            num_left_out += node.num_upstream - num_upstream[place]
+            num_hidden += node.num_upstream - num_upstream[place]
         if number in below:
-            num_shown = num_downstream[place] + shown_gatherers[node.name]
-            num_left_out += node.num_downstream - num_shown
-    edges = [*gathering, *members, *direct]
-    return Graph(nodes, edges[:MAX_EDGES], num_left_out, len(edges[MAX_EDGES:]))
+            num_shown = num_downstream[place] + num_gatherers[node.name]
+            num_hidden += node.num_downstream - num_shown
+    return num_hidden
+
+
+def _node_of(chore: _Chore, num_gatherers: int) -> Node:
+    return Node(
+        NodeKind.CHORE,
+        chore.id,
+        chore.name,
+        ChoreState(chore.state),
+        {},
+        chore.level,
+        chore.num_upstream + chore.num_gathers,
+        chore.num_downstream + num_gatherers,
+    )
 
 
 def _read_chores(database: sqlite3.Connection, numbers: Sequence[int]) -> dict[int, _Chore]:

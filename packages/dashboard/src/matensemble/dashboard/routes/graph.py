@@ -182,12 +182,13 @@ End = Annotated[int | None, Query(ge=1, le=MAX_PLACE, description="Behind the la
 def graph_routes(indexes: Indexes) -> APIRouter:
     """Return the routes about the graph of a run."""
     router = APIRouter(prefix="/runs/{run_id}/graph")
-    _add_drawings(router, indexes)
+    _add_groups(router, indexes)
+    _add_parts(router, indexes)
     _add_whole(router, indexes)
     return router
 
 
-def _add_drawings(router: APIRouter, indexes: Indexes) -> None:
+def _add_groups(router: APIRouter, indexes: Indexes) -> None:
     @router.get("/groups", operation_id="readGroupGraph", summary="What groups depend on what")
     def read_groups(run_id: str, limit: Nodes = MAX_NODES) -> GroupGraphResponse:
         with indexes.open(run_id) as (database, freshness):
@@ -205,6 +206,8 @@ def _add_drawings(router: APIRouter, indexes: Indexes) -> None:
             freshness=FreshnessResponse(**freshness._asdict()),
         )
 
+
+def _add_parts(router: APIRouter, indexes: Indexes) -> None:
     @router.get(
         "/neighbourhood",
         operation_id="readNeighbourhood",
