@@ -1495,6 +1495,12 @@ export interface components {
             text: string;
         };
         /**
+         * RunFormat
+         * @description Form of the list of runs.
+         * @enum {string}
+         */
+        RunFormat: "json" | "csv";
+        /**
          * RunHealth
          * @description What can be said of the driver of a run.
          * @enum {string}
@@ -1984,7 +1990,9 @@ export interface operations {
     };
     listRuns: {
         parameters: {
-            query?: never;
+            query?: {
+                format?: components["schemas"]["RunFormat"];
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -1998,6 +2006,7 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RunListResponse"];
+                    "text/csv": string;
                 };
             };
             /** @description Asked under a foreign name */

@@ -44,6 +44,7 @@ from matensemble.dashboard.schemas import (
     GroupResponse,
     GroupsResponse,
 )
+from matensemble.dashboard.spreadsheet import cell
 from matensemble.errors import RunDirectoryError
 from matensemble.model import ChoreState, Reason
 
@@ -52,7 +53,6 @@ JSON_TABLE = "application/vnd.matensemble.chores+json"
 """Of its own, so that a page of chores keeps the usual one."""
 _ROWS_A_PIECE = 500
 _COLUMNS = list(ChoreRow.model_fields)
-_COMMANDS_OF_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 
 _ROW = {"$ref": "#/components/schemas/ChoreRow"}
 _TABLES = {
@@ -220,7 +220,7 @@ def _pieces(opened: ExitStack, lines: Iterator[str]) -> Iterator[str]:
 def _write_csv(rows: Iterator[sqlite3.Row]) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text)
-    for cells in chain([_COLUMNS], ([_cell(row[name]) for name in _COLUMNS] for row in rows)):
+    for cells in chain([_COLUMNS], ([cell(row[name]) for name in _COLUMNS] for row in rows)):
         writer.writerow(cells)
         yield text.getvalue()
         text.seek(0)
@@ -239,10 +239,3 @@ _WRITERS = {
     Format.CSV: (_write_csv, "text/csv; charset=utf-8"),
     Format.JSON: (_write_json, JSON_TABLE),
 }
-
-
-def _cell(value: Any) -> Any:
-    """Return a value as a cell that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value.startswith(_COMMANDS_OF_SPREADSHEETS):
-        return f"'{value}"
-    return value

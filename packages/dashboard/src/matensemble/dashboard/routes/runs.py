@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from matensemble.dashboard.catalog import Catalog, Seen
-from matensemble.dashboard.schemas import RunHealth, RunListResponse, RunResponse
+from matensemble.dashboard.schemas import CountsResponse, RunHealth, RunListResponse, RunResponse
+from matensemble.dashboard.spreadsheet import cell
 from matensemble.model import RunState
 from matensemble.report import quote_path, seconds_left
 from matensemble.runs import Look, seconds_since
@@ -15,16 +20,29 @@ from matensemble.status import Counts, RunStatus
 from matensemble.workdir import RunDir
 
 
+class RunFormat(StrEnum):
+    """Form of the list of runs."""
+
+    JSON = "json"
+    CSV = "csv"
+    """As a table, with the most asked for of each status."""
+
+
 def run_routes(catalog: Catalog) -> APIRouter:
     """Return the routes about runs as wholes."""
     router = APIRouter()
 
-    @router.get("/runs", operation_id="listRuns", summary="The runs, newest first")
-    def list_runs() -> RunListResponse:
-        runs, total = catalog.list_runs()
-        return RunListResponse(
-            runs=[describe_run(seen, catalog.place(seen.id)) for seen in runs], total=total
-        )
+    @router.get(
+        "/runs",
+        operation_id="listRuns",
+        summary="The runs, newest first",
+        response_model=RunListResponse,
+        responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    )
+    def list_runs(format: RunFormat = RunFormat.JSON) -> Any:
+        found, total = catalog.list_runs()
+        runs = [describe_run(seen, catalog.place(seen.id)) for seen in found]
+        return _table(runs) if format is RunFormat.CSV else RunListResponse(runs=runs, total=total)
 
     @router.get(
         "/runs/{run_id}", operation_id="readRun", summary="One run as it was last published"
@@ -54,6 +72,31 @@ def describe_run(seen: Seen, run: RunDir) -> RunResponse:
         elapsed_seconds=elapsed,
         eta_seconds=seconds_left(status) if status and is_alive else None,
         node_hours=elapsed * status.num_nodes / 3600 if status and elapsed is not None else None,
+    )
+
+
+_COLUMNS = ("id", "health", "progress", "elapsed_seconds", "eta_seconds", "node_hours")
+_STATUS_COLUMNS = (
+    *("state", "rate", "num_root_failures", "num_nodes", "total_cores", "total_gpus"),
+    *("started_at", "updated_at", "ended_at"),
+)
+
+
+def _table(runs: list[RunResponse]) -> Response:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    counted = list(CountsResponse.model_fields)
+    writer.writerow((*_COLUMNS, *_STATUS_COLUMNS, *counted, "problem"))
+    for run in runs:
+        status = run.status
+        cells = [getattr(run, name) for name in _COLUMNS]
+        cells += [getattr(status, name, None) for name in _STATUS_COLUMNS]
+        cells += [getattr(status and status.counts, name, None) for name in counted]
+        writer.writerow([cell(value) for value in (*cells, run.problem)])
+    return Response(
+        text.getvalue(),
+        media_type="text/csv; charset=utf-8",
+        headers={"content-disposition": 'attachment; filename="runs.csv"'},
     )
 
 
