@@ -15,7 +15,7 @@ const QUANTITIES: { name: string; of: (side: NonNullable<Side>) => string }[] = 
   { name: "Failed", of: ({ states }) => formatCount(states.failed ?? 0) },
   { name: "Median duration", of: ({ durations }) => secondsOf(durations?.median) },
   { name: "95 % below", of: ({ durations }) => secondsOf(durations?.p95) },
-  { name: "Together", of: ({ durations }) => secondsOf(durations?.total) },
+  { name: "All together", of: ({ durations }) => secondsOf(durations?.total) },
 ];
 /** A median that changed by less is noise. */
 const NOTABLE_RATIO = 1.1;

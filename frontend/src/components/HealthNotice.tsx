@@ -2,10 +2,9 @@ import type { Run } from "../api/client";
 import { serverNow } from "../api/serverClock";
 import { formatDuration, formatInstant } from "../lib/format";
 import { judgeHealth } from "../lib/health";
-import type { Tone } from "../lib/runState";
 import { useNow } from "../lib/useNow";
-import { CommandLine } from "./CommandLine";
 import { Notice } from "./Notice";
+import { RunAdvice } from "./RunAdvice";
 
 /** Says so when a run stands still, and what to do about it; nothing while all is well. */
 export function HealthNotice({ run }: { run: Run }) {
@@ -19,7 +18,7 @@ export function HealthNotice({ run }: { run: Run }) {
             {asSentence(run.problem)} It may have been killed, or its allocation may have ended.
             What follows is the last that it wrote. <LastSign at={run.last_sign_at} />
           </p>
-          <Advice run={run} />
+          <RunAdvice run={run} />
         </Notice>
       );
     case "coming":
@@ -29,7 +28,11 @@ export function HealthNotice({ run }: { run: Run }) {
         </Notice>
       );
     case "waiting":
-      return <StandingStill run={run} tone="quiet" title="Not started yet" />;
+      return (
+        <Notice tone="quiet" title="Not started yet">
+          <RunAdvice run={run} />
+        </Notice>
+      );
     case "unreadable":
       return (
         <Notice tone="bad" title="The run cannot be read">
@@ -37,13 +40,14 @@ export function HealthNotice({ run }: { run: Run }) {
         </Notice>
       );
     case "ended":
-      return run.command === null ? null : (
-        <StandingStill
-          run={run}
-          tone={status?.state === "interrupted" ? "caution" : "quiet"}
-          title={status?.state === "interrupted" ? "Interrupted" : "To go on"}
-        />
-      );
+      return status?.state === "interrupted" ? (
+        <Notice tone="caution" title="Interrupted">
+          <RunAdvice run={run} />
+          <p>
+            <LastSign at={run.last_sign_at} />
+          </p>
+        </Notice>
+      ) : null;
     default:
       return status != null && judgeHealth(status, serverNow()).kind === "late" ? (
         <Notice tone="caution" title="No news from the driver">
@@ -53,28 +57,6 @@ export function HealthNotice({ run }: { run: Run }) {
         </Notice>
       ) : null;
   }
-}
-
-function StandingStill({ run, tone, title }: { run: Run; tone: Tone; title: string }) {
-  return (
-    <Notice tone={tone} title={title}>
-      <Advice run={run} />
-      {tone === "caution" && (
-        <p>
-          <LastSign at={run.last_sign_at} />
-        </p>
-      )}
-    </Notice>
-  );
-}
-
-/** What can be done, and the command that does it. */
-function Advice({ run }: { run: Run }) {
-  return run.command === null ? null : (
-    <p>
-      {run.advice} <CommandLine command={run.command} />
-    </p>
-  );
 }
 
 /** The age counts up; it is hidden from screen readers, which would read it out every second. */

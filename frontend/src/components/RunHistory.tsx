@@ -2,6 +2,13 @@ import { useHistory } from "../api/useHistory";
 import { formatInstantOf, formatQuantity } from "../lib/format";
 import { ErrorNotice } from "./ErrorNotice";
 
+/** How the text of some kinds begins; that of the others says it all. */
+const WORDS: Readonly<Record<string, string>> = {
+  opened: "Started",
+  taken_over: "Taken over",
+  closed: "Ended:",
+};
+
 /** What happened to the run as a whole, newest first. */
 export function RunHistory({ runId }: { runId: string }) {
   const { data, error, hasNextPage, isFetchingNextPage, fetchNextPage } = useHistory(runId);
@@ -14,10 +21,13 @@ export function RunHistory({ runId }: { runId: string }) {
     <section aria-labelledby="history-title">
       <h2 id="history-title">History of the run</h2>
       <ol className="history" reversed>
-        {events.map(({ number, at, text }) => (
+        {events.map(({ number, at, kind, text }) => (
           <li key={number} value={number}>
             <time dateTime={new Date(at * 1000).toISOString()}>{formatInstantOf(at)}</time>
-            <span>{text}</span>
+            <span>
+              {kind in WORDS && <strong>{WORDS[kind]} </strong>}
+              {text}
+            </span>
           </li>
         ))}
       </ol>

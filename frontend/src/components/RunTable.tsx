@@ -42,7 +42,7 @@ export function RunTable({ runs, picked, onPick }: RunTableProps) {
             Time left
           </th>
           <th scope="col" className="number">
-            Took so far
+            Elapsed
           </th>
           <th scope="col" className="number">
             Node-hours
@@ -94,7 +94,7 @@ function RunCells({ run }: { run: Run }) {
   const { status } = run;
   if (status == null) {
     return (
-      <td colSpan={7} className="detail">
+      <td colSpan={7} className="nothing-published">
         {run.problem}
       </td>
     );

@@ -2,6 +2,7 @@ import { Facts } from "../components/Facts";
 import { GroupTable } from "../components/GroupTable";
 import { Progress } from "../components/Progress";
 import { RootFailures } from "../components/RootFailures";
+import { RunAdvice } from "../components/RunAdvice";
 import { RunCharts } from "../components/RunCharts";
 import { RunHistory } from "../components/RunHistory";
 import { WaitingTable } from "../components/WaitingTable";
@@ -15,11 +16,14 @@ export function OverviewPage() {
   if (status == null) {
     return <p className="loading">Nothing was published yet.</p>;
   }
+  // Of one that was interrupted or lost, a notice on every page tells.
+  const hasEnded = run.health === "ended" && status.state !== "interrupted";
   return (
     <>
       <h2 className="unseen">Overview</h2>
       <Progress counts={status.counts} />
       <Facts run={run} status={status} />
+      {hasEnded && <RunAdvice run={run} />}
       <RunCharts runId={run.id} />
       <RootFailures runId={run.id} />
       <WaitingTable runId={run.id} />
