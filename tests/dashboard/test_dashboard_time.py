@@ -146,6 +146,7 @@ def whole(one, window, until):
     st.integers(0, 10**11), st.integers(0, 10**10), st.integers(2, 2_000), st.sampled_from([1, 60])
 )
 @example(0, 10**10, 2, 60)
+@settings(deadline=None)
 def test_bins_tile_the_window_without_gap(start, seconds, most, least):
     window = Window(start, start + seconds)
     bins = bins_of(window, most, least)
@@ -170,6 +171,7 @@ def test_bins_are_as_fine_as_they_may_be(seconds, most, length):
 @given(
     st.lists(st.integers(0, 100), max_size=8, unique=True), st.integers(0, 100), st.integers(0, 100)
 )
+@settings(deadline=None)
 def test_what_is_outside_gaps(cuts, start, end):
     cuts.sort()
     gaps = [Window(*pair) for pair in zip(cuts[::2], cuts[1::2], strict=False)]
