@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from matensemble.dashboard import create_dashboard_app
 from matensemble.dashboard.index import admission, run_index
 from matensemble.dashboard.index.run_index import RunIndex
 from matensemble.dashboard.index.schema import open_for_reading
+from matensemble.dashboard.security import Access
+from matensemble.errors import FormatError
 from matensemble.model import Resources
 from matensemble.records import RecordKind, encode_journal_record, journal_stamp, read_records
 from matensemble.workflow import (
@@ -332,3 +335,120 @@ def test_tables_agree_at_every_prefix_of_any_journal(data):
                 index.close()
         patch.undo()
         assert tables_of(path) == read_all(run, Path(folder, "whole.sqlite"))
+
+
+# --- the graph ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def index_of(tmp_path):
+    """Index a run of some headers; return what to ask it with."""
+
+    def read(headers):
+        run = make_run(tmp_path, headers)
+        path = tmp_path / "index.sqlite"
+        with closing(RunIndex(run, path)) as index:
+            index.catch_up()
+
+        def ask(statement):
+            with closing(open_for_reading(path)) as database:
+                return [tuple(row) for row in database.execute(statement)]
+
+        return ask
+
+    return read
+
+
+def test_chain_is_as_deep_as_it_is_long(index_of, monkeypatch):
+    monkeypatch.setattr(admission, "MAX_KNOWN", 10)
+    chain = [header(1), *(header(n, deps=[f"chore-{n - 1:04}"]) for n in range(2, 2001))]
+    ask = index_of(chain)
+    assert ask("SELECT count(*) FROM chores WHERE level = number - 1 AND rank = 0") == [(2000,)]
+    assert ask("SELECT max(level), sum(count) FROM levels") == [(1999, 2000)]
+    assert ask("SELECT * FROM group_edges") == [("md", "md", 1999)]
+
+
+def test_chore_behind_many(index_of):
+    headers = [header(n) for n in range(1, 2001)]
+    many = [one["id"] for one in headers]
+    ask = index_of([*headers, header(2001, "fit", deps=many, after=many[:7])])
+    assert ask("SELECT count(*), min(upstream), max(upstream) FROM edges") == [(2000, 1, 2000)]
+    assert ask("SELECT level, rank FROM chores WHERE number = 2001") == [(1, 0)]
+    assert ask("SELECT * FROM group_edges") == [("md", "fit", 2000)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"deps": ["chore-0003"]},
+        {"after": ["chore-0004"]},
+        {"deps": [{"spec": 1}]},
+        {"deps": [7]},
+        {"deps": [{"gather": "\x1b[2J"}]},
+        {"resources": {"num_tasks": 0}},
+        {"resources": {"num_tasks": 2**40}},
+        {"resources": ["num_tasks"]},
+        {"id": "chore-0001"},
+    ],
+)
+def test_headers_without_sense_are_told_and_those_before_them_kept(tmp_path, wrong):
+    headers = [header(1), header(2, deps=["chore-0001"]), header(3) | wrong, header(4)]
+    run, path = make_run(tmp_path, headers), tmp_path / "index.sqlite"
+    with closing(RunIndex(run, path)) as index:
+        for _ in range(2):
+            with pytest.raises(FormatError, match="chore number 3 has no header that makes sense"):
+                index.catch_up()
+    tables = tables_of(path)
+    assert [len(tables[name]) for name in ("chores", "edges", "levels", "counts")] == [2, 1, 2, 1]
+
+
+# --- the run as a whole ---------------------------------------------------------------------------
+
+
+def test_events_say_who_did_what(tmp_path):
+    run = make_run(tmp_path, [header(1)])
+    start = {"format": 1, "run": "x", "executor": "flux", "nodes": NODES, "host": "login\x1b[2J"}
+    by = {"user": "ada", "uid": 1, "host": "login", "pid": 2}
+    pause = {"id": "1", "verb": "pause", "by": by, "args": {}}
+    cancel = pause | {"verb": "cancel", "args": {"groups": ["md"], "chores": ["a"] * 7}}
+    answer = {"done": True, "text": "nothing more is started", "num_chores": 0}
+    records = [
+        (RecordKind.RUN_STARTED, start),
+        (RecordKind.CONTROL, pause | {"answer": answer}),
+        (RecordKind.CONTROL, pause | {"answer": answer | {"done": False, "text": "was paused"}}),
+        (RecordKind.CONTROL, cancel | {"answer": answer | {"text": "1 chore"}}),
+        (RecordKind.RUN_STATE, {"state": "draining", "d": "SIGTERM"}),
+        (RecordKind.RUN_STATE, {"state": "interrupted"}),
+    ]
+    with run.journal_path.open("wb") as journal:
+        for sequence, (kind, fields) in enumerate(records, 1):
+            stamp = journal_stamp(1, 1_000.0 + sequence, sequence)
+            journal.write(encode_journal_record(sequence, stamp, kind, fields=fields))
+    path = tmp_path / "index.sqlite"
+    read_all(run, path)
+    with closing(open_for_reading(path)) as database:
+        events = [tuple(row) for row in database.execute("SELECT kind, text FROM events")]
+    assert events == [
+        ("opened", "on login with flux: 2 nodes, 16 cores, 2 GPUs"),
+        ("paused", "ada on login asked to pause: nothing more is started"),
+        ("requested", "ada on login asked to pause: was paused"),
+        (
+            "requested",
+            "ada on login asked to cancel group md, chores a, a, a, a, a and 2 more: 1 chore",
+        ),
+        ("draining", "draining: SIGTERM"),
+        ("closed", "interrupted"),
+    ]
+
+
+def test_outputs_of_a_tidied_chore_are_those_of_its_header(tmp_path, connect, token):
+    run = make_run(tmp_path, [header(1, outputs={"log": "run.log", "way out": "../secret"})])
+    for name in ("chore-0001", "chore-0002"):
+        (run.root / "out" / name).mkdir(parents=True)
+        (run.root / "out" / name / "run.log").write_bytes(b"done")
+    client = connect(create_dashboard_app(run.root, access=Access(token=token)))
+    base = f"/api/v1/runs/{run.root.name}/chores"
+    listed = client.ask("GET", f"{base}/chore-0001/artifacts").json()
+    assert [entry["name"] for entry in listed["artifacts"] if entry["is_output"]] == ["log"]
+    assert client.ask("GET", f"{base}/chore-0001/download?output=log").content == b"done"
+    assert client.ask("GET", f"{base}/chore-0002/artifacts").status_code == 404
