@@ -89,8 +89,8 @@ class Admission:
         number = self._next_number()
         try:
             told = _read(header)
-            upstream = {chore_id: self._place(chore_id) for chore_id in told.upstream}
-            level = max((place.level + 1 for place in upstream.values()), default=0)
+            upstream = [self._place(chore_id) for chore_id in told.upstream]
+            level = max([place.level for place in upstream]) + 1 if upstream else 0
             for name in told.gathers:
                 level = max(level, self._height(name) + 1, 1)  # of a group to come: above it
             rank = self._size(level)
@@ -105,10 +105,12 @@ class Admission:
         self._sizes[level] = rank + 1
         self._grown.add(level)
         self._cells.add(level, rank)
-        self._heights[told.name] = max(self._height(told.name), level)
+        if level > self._height(told.name):
+            self._heights[told.name] = level
         self._counts[told.name] += 1
         self._remember(told.id, Place(number, told.name, level))
-        self._connect(number, told, upstream.values())
+        if upstream or told.gathers:
+            self._connect(number, told, upstream)
 
     def write(self) -> None:
         """Write what has changed."""
