@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from matensemble.dashboard import create_dashboard_app, streams as streams_module
+from matensemble.dashboard.routes import events
 from matensemble.dashboard.security import SECURITY_HEADERS, Access
 from matensemble.dashboard.streams import MAX_STREAMS, NoRoomError, Sighting, Streams
 from matensemble.errors import RunDirectoryError
@@ -252,6 +253,24 @@ def test_too_many_streams_are_told_when_to_come_again(app, token, monkeypatch):
         await third.heard(1)
         assert third.status == 200
         await third.go()
+
+    in_loop(listen())
+
+
+@pytest.mark.slow
+def test_listener_that_takes_no_more_loses_its_seat(app, token, monkeypatch):
+    monkeypatch.setattr(events, "SEND_SECONDS", 0.05)
+    streams: Streams = app.state.streams
+
+    class Stuck(Wire):
+        async def _send(self, message):
+            if message["type"] == "http.response.body":
+                await asyncio.Event().wait()
+
+    async def listen():
+        await Stuck(app, f"/api/v1/runs/{NAME}/events", token).task
+        assert streams._num_streams == 0
+        assert not streams._watchers
 
     in_loop(listen())
 

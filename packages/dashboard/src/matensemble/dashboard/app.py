@@ -77,7 +77,10 @@ def create_dashboard_app(
     allow_actions: bool = False,
     static_dir: Path = STATIC_DIR,
 ) -> FastAPI:
-    """Return the application that serves one run, or the newest run of a folder.
+    """Return the application that serves one run, or a folder of runs.
+
+    It can be mounted under another application at any prefix. Its page is then at the prefix with
+    a slash behind it, and takes the token in the fragment: ``/prefix/#token=…``.
 
     Parameters
     ----------

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel, NonNegativeInt
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -26,6 +27,8 @@ from matensemble.errors import FormatError
 from matensemble.terminal import clean_line
 
 PING_SECONDS = 15
+SEND_SECONDS = 30.0
+"""How long a listener may take no more before its stream is given up."""
 RETRY_SECONDS = 30
 
 _EVENTS = "text/event-stream"
@@ -105,8 +108,12 @@ class _RunStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with self._streams.join(self._run_id) as watcher:
-                events = EventSourceResponse(_events(watcher), ping=PING_SECONDS, sep=_END)
+                events = EventSourceResponse(
+                    _events(watcher), ping=PING_SECONDS, sep=_END, send_timeout=SEND_SECONDS
+                )
                 await events(scope, receive, send)
+        except SendTimeoutError:
+            return  # a tunnel that broke without a word; its seat is for others
         except NoRoomError:
             refusal = problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
