@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
+from hypothesis import given, strategies as st
 
-from matensemble.dashboard import create_dashboard_app
+from matensemble.dashboard import create_dashboard_app, security
 from matensemble.dashboard.security import (
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
@@ -262,3 +264,22 @@ def test_access_is_made_where_none_is_given(write_run, connect):
     app = create_dashboard_app(write_run())
     assert connect(app, token=app.state.access.token).ask("GET", "/api/status").status_code == 200
     assert connect(app).ask("GET", "/api/status").status_code == 401
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.text() | st.integers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=20,
+)
+
+
+def depth_of(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth_of, value), default=0) if isinstance(value, list) else 0
+
+
+@given(JSON_VALUES, st.booleans())
+def test_depth_is_that_of_the_value_whatever_its_texts_hold(value, ensure_ascii):
+    text = json.dumps(value, ensure_ascii=ensure_ascii).encode(errors="surrogatepass")
+    assert security._depth(text) == depth_of(value)
