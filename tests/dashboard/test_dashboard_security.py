@@ -98,11 +98,11 @@ def test_every_route_of_the_interface_needs_the_token(app, connect, token):
     ]
     assert ("GET", "/api/status") in routes
     for method, path in [*routes, ("GET", "/api/nothing")]:
-        for given in (None, "", "wrong", token[:-1], token + "t", "tokén"):
+        for shown in (None, "", "wrong", token[:-1], token + "t", "tokén"):
             client = connect(token=None)
             headers: dict[str, str | bytes] = dict(OWN)
-            if given is not None:
-                headers["authorization"] = f"Bearer {given}".encode()
+            if shown is not None:
+                headers["authorization"] = f"Bearer {shown}".encode()
                 client.cookies.set(app.state.access.cookie, "wrong")
             answer = client.ask(method, path, headers=headers)
             assert answer.status_code == 401
