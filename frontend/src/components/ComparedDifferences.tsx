@@ -11,8 +11,8 @@ import { ScrollTable } from "./ScrollTable";
 export function ComparedDifferences({ data }: { data: Comparison }) {
   const { differences, num_differences: total } = data;
   return (
-    <section className="compared" aria-labelledby="differences-title">
-      <h2 id="differences-title">Chores that ended otherwise</h2>
+    <section className="compared">
+      <h2>Chores that ended otherwise</h2>
       <p className="lead">{summarise(data)}</p>
       {differences.length > 0 && <DifferenceTable data={data} />}
       {differences.length < total && (

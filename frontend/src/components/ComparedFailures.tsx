@@ -15,8 +15,8 @@ const WHERE: Record<Schemas["Where"], string> = {
 /** Kinds of failures, those that only one of the runs has first. */
 export function ComparedFailures({ data }: { data: Comparison }) {
   return (
-    <section className="compared" aria-labelledby="failures-title">
-      <h2 id="failures-title">Failures by cause</h2>
+    <section className="compared">
+      <h2>Failures by cause</h2>
       {data.failures.length === 0 ? (
         <p className="lead">Nothing failed in either.</p>
       ) : (

@@ -23,8 +23,8 @@ const NOTABLE_RATIO = 1.1;
 /** Counts and durations by group, in both runs. */
 export function ComparedGroups({ data }: { data: Comparison }) {
   return (
-    <section className="compared" aria-labelledby="groups-title">
-      <h2 id="groups-title">Groups</h2>
+    <section className="compared">
+      <h2>Groups</h2>
       <ScrollTable label="Groups in both runs">
         <thead>
           <tr>

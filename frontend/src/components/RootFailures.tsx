@@ -14,8 +14,8 @@ export function RootFailures({ runId }: { runId: string }) {
     return error === null ? null : <ErrorNotice error={error} />;
   }
   return data.clusters.length === 0 ? null : (
-    <section aria-labelledby="failures-title">
-      <h2 id="failures-title">Failures by cause</h2>
+    <section>
+      <h2>Failures by cause</h2>
       <CauseTable clusters={data.clusters.slice(0, MAX_SHOWN)} runId={runId} />
       <p className="more">
         <Link to={`/runs/${encodeURIComponent(runId)}/failures`}>

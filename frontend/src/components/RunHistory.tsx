@@ -18,8 +18,8 @@ export function RunHistory({ runId }: { runId: string }) {
   const events = data.pages.flatMap((page) => page.events);
   const total = data.pages[0]?.total ?? 0;
   return events.length === 0 ? null : (
-    <section aria-labelledby="history-title">
-      <h2 id="history-title">History of the run</h2>
+    <section>
+      <h2>History of the run</h2>
       <ol className="history" reversed>
         {events.map(({ number, at, kind, text }) => (
           <li key={number} value={number}>

@@ -19,7 +19,7 @@ interface RunTableProps {
 export function RunTable({ runs, picked, onPick }: RunTableProps) {
   const canPick = runs.length > 1;
   return (
-    <ScrollTable label="Runs">
+    <ScrollTable label="Runs" className="run-table">
       <thead>
         <tr>
           {canPick && (
@@ -63,7 +63,7 @@ export function RunTable({ runs, picked, onPick }: RunTableProps) {
             <th scope="row" className="name">
               <Link to={`/runs/${encodeURIComponent(run.id)}`}>{run.id}</Link>
             </th>
-            <td className="nowrap">
+            <td className="state nowrap">
               <StateBadge run={run} />
             </td>
             <RunCells run={run} />
@@ -89,7 +89,7 @@ function Pick({ id, picked, onPick }: { id: string } & Omit<RunTableProps, "runs
   );
 }
 
-/** What was published; of a run that has published nothing, why. */
+/** What was published, with labels for the phone, where no head is shown; of a run that has published nothing, why. */
 function RunCells({ run }: { run: Run }) {
   const { status } = run;
   if (status == null) {
@@ -109,14 +109,24 @@ function RunCells({ run }: { run: Run }) {
           <span className="of-total">of {formatCount(counts.total)}</span>
         </div>
       </td>
-      <td className={numFailures > 0 ? "number is-bad" : "number is-zero"}>{formatCount(numFailures)}</td>
-      <td className="number">{status.rate > 0 && run.health === "alive" ? formatRate(status.rate) : "–"}</td>
-      <td className="number">{run.eta_seconds === null ? "–" : formatDuration(run.eta_seconds)}</td>
-      <td className="number">
+      <td data-label="Failures" className={numFailures > 0 ? "number is-bad" : "number is-zero"}>
+        {formatCount(numFailures)}
+      </td>
+      <td data-label="Rate" className="number">
+        {status.rate > 0 && run.health === "alive" ? formatRate(status.rate) : "–"}
+      </td>
+      <td data-label="Time left" className="number">
+        {run.eta_seconds === null ? "–" : formatDuration(run.eta_seconds)}
+      </td>
+      <td data-label="Elapsed" className="number">
         {run.elapsed_seconds === null ? "–" : formatDuration(run.elapsed_seconds)}
       </td>
-      <td className="number">{run.node_hours === null ? "–" : formatHours(run.node_hours)}</td>
-      <td className="number">{status.started_at === null ? "–" : <Ago at={status.started_at} />}</td>
+      <td data-label="Node-hours" className="number">
+        {run.node_hours === null ? "–" : formatHours(run.node_hours)}
+      </td>
+      <td data-label="Started" className="number">
+        {status.started_at === null ? "–" : <Ago at={status.started_at} />}
+      </td>
     </>
   );
 }

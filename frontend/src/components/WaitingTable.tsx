@@ -24,8 +24,8 @@ export function WaitingTable({ runId }: { runId: string }) {
     return error === null ? null : <ErrorNotice error={error} />;
   }
   return data.num_blocked === 0 ? null : (
-    <section aria-labelledby="waiting-title">
-      <h2 id="waiting-title">What pending chores wait for</h2>
+    <section>
+      <h2>What pending chores wait for</h2>
       {data.obstacle !== null && <p className="lead">{OBSTACLES[data.obstacle]}</p>}
       <ScrollTable label="What pending chores wait for">
         <thead>
