@@ -90,9 +90,11 @@ export function useRecord(
   choreId: string,
   attempt: AttemptChoice,
   name: "metadata" | "error",
+  isThere = true,
 ): UseQueryResult<Schemas["RecordResponse"] | null> {
   return useQuery({
     queryKey: ["run", runId, name, choreId, attempt],
+    enabled: isThere,
     queryFn: ({ signal }) =>
       orNull(
         take(

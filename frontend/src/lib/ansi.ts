@@ -41,8 +41,9 @@ export const STRAY_ESCAPE = "␛";
 
 const ESCAPE =
   // CSI … final; OSC, DCS, SOS, PM, APC … BEL or ST or the end of the line; charset; two characters.
+  // The server gives other control characters, BEL among them, as U+FFFD.
   // eslint-disable-next-line no-control-regex -- escape sequences are what this is about
-  /\x1b(?:\[([0-?]*)[ -/]*([@-~])|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]+[0-~]|[0-Z\\`-~])|\x1b/g;
+  /\x1b(?:\[([0-?]*)[ -/]*([@-~])|[\]PX^_][^\x07\x1b\ufffd]*(?:[\x07\ufffd]|\x1b\\|$)|[ -/]+[0-~]|[0-Z\\`-~])|\x1b/g;
 
 /** Return the text of a line in pieces of one look, and what holds behind it. */
 export function parseAnsi(line: string, style: Style = PLAIN): { spans: Span[]; style: Style } {

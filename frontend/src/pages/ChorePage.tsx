@@ -5,7 +5,7 @@ import type { Schemas } from "../api/client";
 import { useChore, type AttemptChoice } from "../api/useChore";
 import { AttemptTable } from "../components/chore/AttemptTable";
 import { AttemptError, Call } from "../components/chore/Call";
-import { ChoreHead } from "../components/chore/ChoreHead";
+import { ChoreFacts, ChoreHead } from "../components/chore/ChoreHead";
 import { Explanation } from "../components/chore/Explanation";
 import { FileTable } from "../components/chore/FileTable";
 import { RelativeTable } from "../components/chore/RelativeTable";
@@ -150,6 +150,10 @@ interface TabContentProps {
 function TabContent({ runId, answer, tab, attempt, addressOf }: TabContentProps) {
   const { chore, attempts, command } = answer;
   const shared = { runId, choreId: chore.id, attempt };
+  const isStarted = attempts.length > 0;
+  if (tab !== "summary" && !isStarted) {
+    return <p className="loading">It was not started, so it left nothing.</p>;
+  }
   if (tab === "files") {
     return <FileTable {...shared} />;
   }
@@ -160,10 +164,11 @@ function TabContent({ runId, answer, tab, attempt, addressOf }: TabContentProps)
   }
   return (
     <>
+      <ChoreFacts runId={runId} answer={answer} />
       <Explanation runId={runId} choreId={chore.id} />
       {attempt !== null && <AttemptError {...shared} />}
       <AttemptTable chore={chore} attempts={attempts} addressOf={addressOf} />
-      <Call {...shared} command={command} />
+      <Call {...shared} command={command} isStarted={isStarted} />
       <div className="relatives">
         <RelativeTable runId={runId} choreId={chore.id} direction="upstream" />
         <RelativeTable runId={runId} choreId={chore.id} direction="downstream" />

@@ -8,13 +8,15 @@ interface CallProps {
   attempt: AttemptChoice;
   /** From the header of the chore, which is there before its first attempt. */
   command: readonly string[];
+  /** Whether it left a record. */
+  isStarted: boolean;
 }
 
 /** Already said elsewhere on the page, or only for programs. */
 const KNOWN = new Set(["format", "id", "name", "attempt", "nice", "callable", "arguments", "command"]);
 
-export function Call({ runId, choreId, attempt, command }: CallProps) {
-  const record = useRecord(runId, choreId, attempt, "metadata").data?.content ?? {};
+export function Call({ runId, choreId, attempt, command, isStarted }: CallProps) {
+  const record = useRecord(runId, choreId, attempt, "metadata", isStarted).data?.content ?? {};
   const text = callOf(record, command);
   const rest = Object.entries(record).filter(([name]) => !KNOWN.has(name));
   if (text === "" && rest.length === 0) {
@@ -42,7 +44,7 @@ export function Call({ runId, choreId, attempt, command }: CallProps) {
 }
 
 /** The error that an earlier attempt left. */
-export function AttemptError({ runId, choreId, attempt }: Omit<CallProps, "command">) {
+export function AttemptError({ runId, choreId, attempt }: Omit<CallProps, "command" | "isStarted">) {
   const record = useRecord(runId, choreId, attempt, "error").data?.content;
   return record === undefined ? null : (
     <ErrorText

@@ -29,12 +29,12 @@ export function ChoreHead({ runId, answer }: ChoreHeadProps) {
       {chore.reason !== null && <span className="is-bad">{formatReason(chore.reason)}</span>}
       {chore.attempt > 0 && <span className="of">attempt {chore.attempt}</span>}
       <ChoreActions runId={runId} chore={chore} nice={answer.nice} />
-      <ChoreFacts runId={runId} answer={answer} />
     </header>
   );
 }
 
-function ChoreFacts({ runId, answer }: ChoreHeadProps) {
+/** Where and when it ran, and what it asked for. */
+export function ChoreFacts({ runId, answer }: ChoreHeadProps) {
   const { chore, nice, resources } = answer;
   return (
     <dl className="facts">

@@ -53,20 +53,16 @@ export function LogRows(props: LogRowsProps) {
   const height = virtualizer.getTotalSize();
   const items = virtualizer.getVirtualItems();
   const { isFollowing, numNew, look } = useFollowing(window, props.onFollow);
-  useLayoutEffect(() => {
-    if (isFollowing && region.current !== null) {
-      region.current.scrollTop = region.current.scrollHeight;
-    }
-  }, [isFollowing, height, window]);
 
   // What the reader looks at stays where it is when rows come or go above it.
-  const top = useRef({ number: 0, shift: 0 });
+  const top = useRef({ origin, number: 0, shift: 0 });
   useLayoutEffect(() => {
-    const start = virtualizer.measurementsCache[top.current.number - firstNumber]?.start;
-    if (start !== undefined && region.current !== null && region.current.scrollTop > 0) {
-      region.current.scrollTop = start + top.current.shift;
+    const { number, shift } = top.current;
+    const start = virtualizer.measurementsCache[number - firstNumber]?.start;
+    if (top.current.origin === origin && start !== undefined && region.current !== null) {
+      region.current.scrollTop = start + shift;
     }
-  }, [virtualizer, firstNumber]);
+  }, [virtualizer, firstNumber, origin]);
   useLayoutEffect(() => {
     virtualizer.measure();
   }, [virtualizer, isWrapped, origin]);
@@ -77,11 +73,16 @@ export function LogRows(props: LogRowsProps) {
     // eslint-disable-next-line react-hooks/exhaustive-deps -- goes there once, not with each new row
   }, [virtualizer, target, origin]);
 
+  useLayoutEffect(() => {
+    if (isFollowing && region.current !== null) {
+      region.current.scrollTop = region.current.scrollHeight;
+    }
+  }, [isFollowing, height, window]);
   const onScroll = (event: React.UIEvent) => {
     const { scrollTop, scrollHeight, clientHeight } = event.currentTarget;
     const item = virtualizer.getVirtualItemForOffset(scrollTop);
     if (item !== undefined) {
-      top.current = { number: firstNumber + item.index, shift: scrollTop - item.start };
+      top.current = { origin, number: firstNumber + item.index, shift: scrollTop - item.start };
     }
     look(event.currentTarget);
     if (scrollTop < NEAR_PIXELS && startOf(window) > 0) {
