@@ -31,15 +31,19 @@ function summarise(data: Comparison): string {
   const found = [
     data.num_differences === 0
       ? "No chore that both runs have stands elsewhere"
-      : `${formatQuantity(data.num_differences, "chore")} of both runs differ`,
+      : `The two differ in ${formatQuantity(data.num_differences, "chore")}`,
   ];
   if (data.num_only_a > 0) {
-    found.push(`${formatQuantity(data.num_only_a, "chore")} only in A`);
+    found.push(onlyIn("A", data.num_only_a));
   }
   if (data.num_only_b > 0) {
-    found.push(`${formatQuantity(data.num_only_b, "chore")} only in B`);
+    found.push(onlyIn("B", data.num_only_b));
   }
   return `${found.join("; ")}.`;
+}
+
+function onlyIn(run: string, count: number): string {
+  return `${formatQuantity(count, "chore")} ${count === 1 ? "is" : "are"} only in ${run}`;
 }
 
 function DifferenceTable({ data: { a, b, differences } }: { data: Comparison }) {
