@@ -137,8 +137,9 @@ function paintBins(pencil: CanvasRenderingContext2D, scene: Scene, placed: Place
   const seconds = timeline.bin_seconds ?? 1;
   const bottom = placed.top + placed.height;
   timeline.at.forEach((at, bin) => {
-    const left = scale.xOf(at);
-    const right = scale.xOf(at + seconds);
+    // Whole pixels, so that no seam shows between bins.
+    const left = Math.round(scale.xOf(at));
+    const right = Math.round(scale.xOf(at + seconds));
     if (right < 0 || left > width) {
       return;
     }
