@@ -1,33 +1,25 @@
-"""The dashboard alone: it serves a run from its files, to who has the token, with the page."""
+"""The dashboard alone: it serves a run that was made elsewhere, to who has the token."""
 
 import json
 import re
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 import expect
 
-from matensemble import workdir
-from matensemble.model import RunState
-from matensemble.status import Counts, RunStatus
-
 expect.absent("flux", "rich", "httpx", "matplotlib")
 expect.absent("matensemble.manager", "matensemble.runtime", "matensemble.runtime_worker")
 expect.command("dashboard", "--help")
 assert "\n  resume " not in expect.command("--help")
 
-run_dir = Path(workdir.DIRECTORY_PREFIX + "20260101_120000")
-run_dir.mkdir(mode=0o700)
-status = RunStatus(
-    run=run_dir.name,
-    state=RunState.COMPLETED,
-    counts=Counts(total=3, completed=3),
-    groups={"relax": Counts(total=3, completed=3)},
-)
-(run_dir / workdir.STATUS).write_text(json.dumps(status.to_json()))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from runs import make_run  # noqa: E402 - it needs the SDK alone
+
+run_dir = make_run(Path("elsewhere"), 300).root
 
 server = subprocess.Popen(
     [expect.COMMAND, "dashboard", run_dir, "--port", "0"],
@@ -51,7 +43,10 @@ try:
     link = next(found for found in links if found)
     address, token = link.groups()
 
-    assert json.loads(get("/api/status", token))["counts"]["completed"] == 3
+    assert json.loads(get("/api/status", token))["counts"]["total"] == 300
+    chores = json.loads(get(f"/api/v1/runs/{run_dir.name}/chores?state=failed", token))
+    assert chores["freshness"]["is_complete"], chores
+    assert {chore["reason"] for chore in chores["chores"]} == {"exception"}, chores
     assert b"<script" in get("/", None), "the page is not in the wheel"
     try:
         get("/api/status", None)
@@ -60,6 +55,8 @@ try:
         error.close()
     else:
         raise AssertionError("the status is shown without the token")
+    expect.command("report", run_dir, "-o", "report.html")
+    assert b"ValueError" in Path("report.html").read_bytes()
 finally:
     server.send_signal(signal.SIGINT)
     assert server.wait(timeout=30) == 0
