@@ -21,7 +21,7 @@ export function RunActions({ run: { id, health, status } }: { run: Run }) {
             request={{ verb: "cancel", everything: true }}
             question={{
               title: "Cancel the run?",
-              text: `${formatQuantity(status.counts.running, "chore")} running will be ended, and ${formatQuantity(status.counts.pending, "pending chore")} will not start. What completed is kept.`,
+              text: `${formatQuantity(status.counts.running, "running chore")} will be ended, and ${formatQuantity(status.counts.pending, "pending chore")} will not start. What completed is kept.`,
             }}
           >
             Cancel run

@@ -28,7 +28,7 @@ function TopBar() {
   const navigate = useNavigate();
   useShortcut("g r", "Go to the runs", () => void navigate("/"));
   return (
-    <div className="top-bar">
+    <header className="top-bar">
       <Link className="brand" to="/">
         MatEnsemble
       </Link>
@@ -39,7 +39,7 @@ function TopBar() {
         <ThemeSwitch />
         <ShortcutSheet />
       </div>
-    </div>
+    </header>
   );
 }
 

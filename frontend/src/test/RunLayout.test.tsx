@@ -77,7 +77,7 @@ describe("the head of a run", () => {
     server.use(answer(RUN_URL, run), answer("/settings", { ...SETTINGS, allow_actions: true }));
     openPage(RUN_URL);
     await screen.findByRole("link", { name: "Chores" });
-    const head = screen.getByRole("banner");
+    const head = screen.getByRole("main");
     await waitFor(() => {
       expect(within(head).queryAllByRole("button").map((button) => button.textContent)).toEqual(names);
     });
