@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from starlette.requests import ClientDisconnect
 
 from matensemble.dashboard.files.artifact import MAX_RANGE_BYTES, Artifact
 from matensemble.dashboard.files.log_text import (
@@ -393,7 +394,7 @@ def test_download_of_a_file_that_is_cut_meanwhile_has_no_proper_end(tmp_path):
     size = 2 * MAX_RANGE_BYTES
     path.write_bytes(b"x" * size)
     log = open_log(path)
-    response = Download(log.stream(0, size), headers={"content-length": str(size)})
+    response = Download(log, 0, size, {})
     sent: list[dict] = []
 
     async def send(message):
@@ -403,6 +404,25 @@ def test_download_of_a_file_that_is_cut_meanwhile_has_no_proper_end(tmp_path):
     asyncio.run(response.stream_response(send))
     assert sum(len(message.get("body", b"")) for message in sent) == MAX_RANGE_BYTES + 5
     assert all(message["more_body"] for message in sent[1:])
+
+
+def test_who_goes_away_amid_a_download_leaves_no_open_file(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(b"x" * 2 * MAX_RANGE_BYTES)
+    descriptor = os.open(path, os.O_RDONLY)
+    response = Download(Artifact(descriptor, "log", None), 0, 2 * MAX_RANGE_BYTES, {})
+
+    async def send(message):
+        raise ConnectionResetError
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(response(scope, receive, send))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 @pytest.mark.parametrize(

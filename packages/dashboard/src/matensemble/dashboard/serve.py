@@ -48,6 +48,7 @@ from matensemble.dashboard.address import (
     warn_if_exposed,
 )
 from matensemble.dashboard.app import create_dashboard_app
+from matensemble.dashboard.connection import Connection
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.security import MAX_HEADER_BYTES, Access, is_wildcard, names_of
 from matensemble.dashboard.streams import Streams
@@ -176,7 +177,7 @@ def _configure(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         loop="asyncio",
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         workers=1,

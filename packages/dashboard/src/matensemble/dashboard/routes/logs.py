@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Response
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from matensemble.dashboard.catalog import Catalog
 from matensemble.dashboard.files.artifact import MAX_RANGE_BYTES, Artifact
@@ -311,8 +311,23 @@ def _add_download(router: APIRouter, files_of: FilesOf) -> None:
 class Download(StreamingResponse):
     """Bytes of a file; where it is cut meanwhile, the connection ends with some of them missing.
 
-    So the receiver knows. A proper end after too few bytes would be a mistake of the server.
+    So the receiver knows. A proper end after too few bytes would be a mistake of the server. The
+    file is closed however that ends.
     """
+
+    def __init__(self, artifact: Artifact, start: int, end: int, headers: dict[str, str]) -> None:
+        length = str(max(end - start, 0))
+        super().__init__(
+            artifact.stream(start, end),
+            media_type=_OCTETS,
+            headers=headers | {"content-length": length, "x-content-type-options": "nosniff"},
+        )
+        self._artifact = artifact
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; whoever goes away amid that leaves no open file behind."""
+        with self._artifact:
+            await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         """Send what there is, and the end only after all that was announced."""
@@ -334,16 +349,9 @@ class Download(StreamingResponse):
 def _send(artifact: Artifact, name: str, offset: int, length: int | None) -> Response:
     state = artifact.look()
     end = state.size if length is None else min(offset + length, state.size)
-    return Download(
-        artifact.stream(offset, end),
-        media_type=_OCTETS,
-        headers={
-            "content-length": str(max(end - offset, 0)),
-            "content-disposition": f'attachment; filename="{safe_name(name)}"',
-            "etag": f'"{state.etag}"',
-            "x-content-type-options": "nosniff",
-        },
-    )
+    disposition = f'attachment; filename="{safe_name(name)}"'
+    headers = {"content-disposition": disposition, "etag": f'"{state.etag}"'}
+    return Download(artifact, offset, end, headers)
 
 
 def safe_name(name: str) -> str:
