@@ -6,7 +6,9 @@ import base64
 import hashlib
 import importlib.util
 import json
+import os
 import re
+import stat
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -182,6 +184,21 @@ def test_command_writes_the_file(tmp_path):
     assert run.root.name in path.read_text()
     result = CliRunner().invoke(report, [str(run.root), "-o", "-"])
     assert result.stdout.startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_file_is_private_until_it_is_given_to_somebody(tmp_path, umask):
+    run = make_run(tmp_path / "runs", 3)
+    path = tmp_path / "kept.html"
+    before = os.umask(umask)
+    try:
+        CliRunner().invoke(report, [str(run.root), "-o", str(path)])
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.chmod(0o644)
+        CliRunner().invoke(report, [str(run.root), "-o", str(path)])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644  # its owner decided so
 
 
 def test_command_says_what_is_wrong(tmp_path):

@@ -6,6 +6,7 @@ Owns its options and where the file goes. Found by `matensemble.cli` through the
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import click
 from matensemble.errors import RunDirectoryError
 from matensemble.runs import find_run
 from matensemble.terminal import clean_line, describe_bytes
+from matensemble.workdir import FILE_MODE
 
 
 @click.command()
@@ -40,7 +42,10 @@ def report(directory: str, output: Path | None) -> None:
             click.echo(page, nl=False)
             return
         path = output or Path(f"{run.root.name}.html")
-        path.write_bytes(page)
+        # As private as the run that it shows, until its owner gives it to somebody.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(page)
     except (OSError, sqlite3.Error) as error:
         raise RunDirectoryError(str(run.root), f"no report can be written ({error})") from error
     click.echo(f"{clean_line(path)} ({describe_bytes(len(page))})")
