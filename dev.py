@@ -270,6 +270,13 @@ def docs(_arguments: list) -> None:
     say("the documentation is in docs/_build/html/index.html")
 
 
+def screenshots(_arguments: list) -> None:
+    """Take the pictures of the dashboard anew that the documentation shows."""
+    python = set_up("dev")
+    npm("run", "build")
+    run(python, "docs/screenshots.py", env=activated())
+
+
 def wheels(_arguments: list) -> None:
     """Build the wheels and try each where nothing else is installed."""
     python = set_up("dev")
@@ -283,7 +290,7 @@ def wheels(_arguments: list) -> None:
     run(python, "tests/wheels/try_wheels.py", target, env=activated())
 
 
-COMMANDS = (example, test, torture, lint, types, imports, frontend, docs, wheels)
+COMMANDS = (example, test, torture, lint, types, imports, frontend, docs, screenshots, wheels)
 
 
 def main() -> None:
@@ -292,7 +299,7 @@ def main() -> None:
         description="The commands of this repository; each does its own set-up.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n".join(
-            f"  {command.__name__:9} {command.__doc__.splitlines()[0]}" for command in COMMANDS
+            f"  {command.__name__:11} {command.__doc__.splitlines()[0]}" for command in COMMANDS
         ),
     )
     by_name = {command.__name__: command for command in COMMANDS}
