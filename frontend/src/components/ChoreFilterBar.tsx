@@ -23,7 +23,7 @@ export function ChoreFilterBar({ question, groups, hosts, onChange, onClear }: C
   useShortcut("Escape", "Clear the filter", onClear);
   const names = withChosen(groups.map(({ name }) => name), question.group);
   return (
-    <search className="filter-bar">
+    <div role="search" className="filter-bar">
       <SearchField text={question.text ?? ""} onChange={onChange} />
       <Choice
         label="State"
@@ -86,7 +86,7 @@ export function ChoreFilterBar({ question, groups, hosts, onChange, onClear }: C
           <span className="unseen">: leave out this condition</span>
         </button>
       )}
-    </search>
+    </div>
   );
 }
 

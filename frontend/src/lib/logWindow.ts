@@ -16,6 +16,8 @@ export const MAX_BYTES = 1 << 21;
 export const MAX_LINES = 200_000;
 /** Characters of a row. */
 export const MAX_ROW = 2000;
+/** What the server gives for a byte that is no text. */
+const REPLACEMENT = "\ufffd";
 /** Longest escape sequence that a cut does not part. */
 const MAX_SEQUENCE = 64;
 
@@ -108,19 +110,16 @@ export function prepend(window: LogWindow, answer: Answer): LogWindow {
   };
 }
 
-/** Return the row that holds a byte of the file, or the nearest one around it that holds a text. */
+/** Return the row that holds a byte of the file at which a text was found. */
 export function findRow({ rows }: LogWindow, offset: number, sought: string): number {
-  const text = sought.toLowerCase();
   const behind = rows.findIndex(({ at }) => at > offset);
   const guess = Math.max(0, (behind < 0 ? rows.length : behind) - 1);
-  for (let distance = 0; distance <= 100; distance += 1) {
-    for (const index of [guess - distance, guess + distance]) {
-      if (rows[index]?.text.toLowerCase().includes(text) === true) {
-        return index;
-      }
-    }
-  }
-  return guess;
+  // A byte that was no text counts as the three of its replacement: the row is not above the guess.
+  const text = sought.toLowerCase();
+  const isThere = (row: LogRow | undefined) => row?.text.toLowerCase().includes(text) === true;
+  const isExact = rows.slice(0, guess + 1).every((row) => !row.text.includes(REPLACEMENT));
+  const index = isExact ? guess : rows.findIndex((row, at) => at >= guess && isThere(row));
+  return index < 0 ? guess : index;
 }
 
 function pieceOf({ text, start, end }: Answer): Piece {

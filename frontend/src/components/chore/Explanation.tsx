@@ -108,7 +108,7 @@ function Chain({ runId, answer }: PartProps) {
   const { chain } = answer;
   return chain.length < 2 ? null : (
     <>
-      <p>From here to the root of it:</p>
+      <p>{answer.failure === null ? "From here to what it waits for in the end:" : "From here to the root of it:"}</p>
       <ol className="chain">
         {chain.map((chore, index) => (
           <Fragment key={chore.id}>

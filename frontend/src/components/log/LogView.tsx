@@ -166,7 +166,7 @@ function SearchTool({ search, onClear }: { search: LogSearch; onClear: () => voi
     go(-1);
   });
   return (
-    <search className="log-search">
+    <div role="search" className="log-search">
       <input
         ref={field}
         type="search"
@@ -203,7 +203,7 @@ function SearchTool({ search, onClear }: { search: LogSearch; onClear: () => voi
       <span id={id} className="of" role="status">
         {error !== null ? error.message : describe(found, isSearching, text)}
       </span>
-    </search>
+    </div>
   );
 }
 
