@@ -4,12 +4,13 @@ import type { ChoreState } from "../../api/client";
 import type { Palette, Size } from "../../lib/canvas";
 import type { View } from "./wholeView";
 
-/** From top to bottom of a cell; failures first, so that they are never covered. */
+/** From top to bottom of a cell. */
 const STACK: readonly ChoreState[] = [
   "failed", "skipped", "cancelled", "completed", "running", "submitted", "ready", "blocked",
 ];
-/** Failures are seen even where they are one in a million. */
-const MIN_FAILED_PIXELS = 2;
+/** A mark beside a cell with failures, which are seen even where they are one in a million. */
+const MARK_SHARE = 0.12;
+const MIN_MARK = 2;
 const MAX_NODE = 14;
 const MIN_SHAPE = 7;
 const LINE_ALPHA = 0.35;
@@ -44,6 +45,13 @@ export function paintFrame(
   pencil.strokeRect((frame.level - view.level) * view.perLevel, (frame.rank - view.rank) * view.perRank, width, height);
 }
 
+interface Box {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+
 function paintCells(
   pencil: CanvasRenderingContext2D,
   cells: NonNullable<WholeWindow["cells"]>,
@@ -51,28 +59,46 @@ function paintCells(
   size: Size,
   palette: Palette,
 ): void {
+  const marks: Box[] = [];
   cells.level.forEach((level, index) => {
     const left = Math.floor((level - view.level) * view.perLevel);
     const top = ((cells.rank[index] ?? 0) - view.rank) * view.perRank;
-    const right = Math.ceil((level + cells.num_levels - view.level) * view.perLevel);
+    const width = Math.max(1, Math.ceil((level + cells.num_levels - view.level) * view.perLevel) - left);
     const height = Math.max(1, cells.num_ranks * view.perRank);
-    if (right < 0 || left > size.width || top + height < 0 || top > size.height) {
+    if (left + width < 0 || left > size.width || top + height < 0 || top > size.height) {
       return;
     }
-    const counts = STACK.map((state) => cells.counts[state]?.[index] ?? 0);
-    const total = counts.reduce((a, b) => a + b, 0);
-    // What is less than full is lower, so that the outline of the graph can be seen.
-    const filled = Math.max(1, height * Math.min(1, total / (cells.num_levels * cells.num_ranks)));
-    let y = top;
-    STACK.forEach((state, place) => {
-      const count = counts[place] ?? 0;
-      if (count > 0) {
-        const share = (filled * count) / total;
-        pencil.fillStyle = palette.states[state];
-        pencil.fillRect(left, y, Math.max(1, right - left), state === "failed" ? Math.max(MIN_FAILED_PIXELS, share) : share);
-        y += share;
-      }
-    });
+    paintCell(pencil, cells, index, { left, top, width, height }, palette);
+    if ((cells.counts.failed?.[index] ?? 0) > 0) {
+      marks.push({ left, top, width: Math.max(MIN_MARK, width * MARK_SHARE), height: Math.max(MIN_MARK, height) });
+    }
+  });
+  // Last, so that no cell covers them.
+  pencil.fillStyle = palette.states.failed;
+  for (const { left, top, width, height } of marks) {
+    pencil.fillRect(left, top, width, height);
+  }
+}
+
+function paintCell(
+  pencil: CanvasRenderingContext2D,
+  cells: NonNullable<WholeWindow["cells"]>,
+  index: number,
+  { left, top, width, height }: Box,
+  palette: Palette,
+): void {
+  const counts = STACK.map((state) => cells.counts[state]?.[index] ?? 0);
+  const total = counts.reduce((a, b) => a + b, 0);
+  // What is less than full is lower, so that the outline of the graph can be seen.
+  const filled = Math.max(1, height * Math.min(1, total / (cells.num_levels * cells.num_ranks)));
+  let y = top;
+  STACK.forEach((state, place) => {
+    const share = (filled * (counts[place] ?? 0)) / Math.max(1, total);
+    if (share > 0) {
+      pencil.fillStyle = palette.states[state];
+      pencil.fillRect(left, y, width, share);
+      y += share;
+    }
   });
 }
 

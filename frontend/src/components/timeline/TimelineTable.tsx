@@ -2,7 +2,7 @@
 import { useState } from "react";
 import { Link } from "react-router";
 
-import { formatCount, formatDuration, formatInstantOf, formatQuantity } from "../../lib/format";
+import { formatCount, formatInstantOf, formatQuantity, formatSeconds } from "../../lib/format";
 import { ChoreStateMark } from "../ChoreStateBadge";
 import { ScrollTable } from "../ScrollTable";
 import { endOf, type Bar, type Lane, type Timeline } from "./laneLayout";
@@ -79,7 +79,7 @@ function BarTable({ timeline, choreUrl }: TimelineTableProps) {
 }
 
 function formatRan(bar: Bar, timeline: Timeline): string {
-  const ran = formatDuration(endOf(bar, timeline) - bar.started_at);
+  const ran = formatSeconds(endOf(bar, timeline) - bar.started_at);
   return bar.ended_at === null ? `${ran} so far` : ran;
 }
 

@@ -1,5 +1,5 @@
 import { ChoreStateMark } from "../ChoreStateBadge";
-import { formatCount, formatDuration, formatInstantOf, formatReason } from "../../lib/format";
+import { formatCount, formatDuration, formatInstantOf, formatReason, formatSeconds } from "../../lib/format";
 import type { Point } from "../../lib/gestures";
 import { endOf, type Found, type Timeline } from "./laneLayout";
 
@@ -30,7 +30,7 @@ function BarText({ found: { bar }, timeline }: { found: Extract<Found, { kind: "
       </p>
       <p>
         {formatInstantOf(bar.started_at)}, {bar.ended_at === null ? "for " : ""}
-        {formatDuration(endOf(bar, timeline) - bar.started_at)}
+        {formatSeconds(endOf(bar, timeline) - bar.started_at)}
         {bar.ended_at === null ? " so far" : ""}
       </p>
       <p className="of">
