@@ -5,8 +5,15 @@ import { ProgressBar } from "./ProgressBar";
 
 const LEGEND = ["completed", "running", "pending", "failed", "cancelled"] as const;
 
+interface ProgressProps {
+  counts: Counts;
+  /** How many failed by themselves; the other failures follow from these. */
+  numRootFailures: number;
+}
+
 /** All chores of the run: one bar and the counts. */
-export function Progress({ counts }: { counts: Counts }) {
+export function Progress({ counts, numRootFailures }: ProgressProps) {
+  const numSkipped = Math.max(0, counts.failed - numRootFailures);
   const ended = countEnded(counts);
   return (
     <section className="progress" aria-label="Progress">
@@ -26,7 +33,12 @@ export function Progress({ counts }: { counts: Counts }) {
               </svg>
               {name}
             </dt>
-            <dd>{formatCount(counts[name])}</dd>
+            <dd>
+              {formatCount(counts[name])}
+              {name === "failed" && numSkipped > 0 && (
+                <span className="of"> ({formatCount(numSkipped)} skipped)</span>
+              )}
+            </dd>
           </div>
         ))}
       </dl>

@@ -13,7 +13,7 @@ const UNITS = [
   { name: "hour", seconds: 3600 },
 ] as const;
 
-/** How fast the run went, and how much of its cores was busy. */
+/** How fast the run went, and how much of its cores and GPUs was busy. */
 export function RunCharts({ runId }: { runId: string }) {
   const { data, error } = useSeries(runId, BINS);
   if (data === undefined) {
@@ -25,7 +25,10 @@ export function RunCharts({ runId }: { runId: string }) {
       {data.at.length > 0 && (
         <div className="run-charts">
           <Throughput data={data} />
-          <BusyCores data={data} />
+          <Busy data={data} title="Cores" busy={data.cores_busy} total={data.total_cores} />
+          {data.total_gpus.some((total) => total > 0) && (
+            <Busy data={data} title="GPUs" busy={data.gpus_busy} total={data.total_gpus} />
+          )}
         </div>
       )}
     </>
@@ -45,15 +48,22 @@ function Throughput({ data }: { data: Series }) {
   );
 }
 
-function BusyCores({ data }: { data: Series }) {
+interface BusyProps {
+  data: Series;
+  title: string;
+  busy: readonly number[];
+  total: readonly number[];
+}
+
+function Busy({ data, title, busy, total }: BusyProps) {
   const series = useMemo<TimeSeries[]>(
     () => [
-      { name: "busy", values: known(data, data.cores_busy), colour: "--fill-running", look: "area" },
-      { name: "there", values: known(data, data.total_cores), colour: "--ink-soft", look: "line" },
+      { name: "busy", values: known(data, busy), colour: "--fill-running", look: "area" },
+      { name: "there", values: known(data, total), colour: "--ink-soft", look: "line" },
     ],
-    [data],
+    [data, busy, total],
   );
-  return <TimeChart title="Cores" at={data.at} end={data.end} series={series} format={formatCount} />;
+  return <TimeChart title={title} at={data.at} end={data.end} series={series} format={formatCount} />;
 }
 
 function describeThroughput(data: Series): { unit: string; series: TimeSeries[] } {

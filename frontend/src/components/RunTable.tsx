@@ -56,7 +56,7 @@ export function RunTable({ runs, picked, onPick }: RunTableProps) {
         {runs.map((run) => (
           <tr key={run.id}>
             {canPick && (
-              <td>
+              <td className="pick">
                 <Pick id={run.id} picked={picked} onPick={onPick} />
               </td>
             )}

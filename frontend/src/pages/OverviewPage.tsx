@@ -21,7 +21,7 @@ export function OverviewPage() {
   return (
     <>
       <h2 className="unseen">Overview</h2>
-      <Progress counts={status.counts} />
+      <Progress counts={status.counts} numRootFailures={status.num_root_failures} />
       <Facts run={run} status={status} />
       {hasEnded && <RunAdvice run={run} />}
       <RunCharts runId={run.id} />

@@ -1,6 +1,6 @@
 import { Link, Navigate, useSearchParams } from "react-router";
 
-import type { Run } from "../api/client";
+import { BASE_URL, type Run } from "../api/client";
 import { useRuns } from "../api/useRun";
 import { useSettings } from "../api/useSettings";
 import { ErrorNotice } from "../components/ErrorNotice";
@@ -43,7 +43,12 @@ function Runs({ runs, total }: { runs: readonly Run[]; total: number }) {
             ? `Showing the newest ${formatCount(runs.length)} of ${formatCount(total)} runs.`
             : formatQuantity(total, "run")}
         </p>
-        {runs.length > 1 && <Comparison runs={runs} picked={picked} />}
+        <div className="runs-tools">
+          {runs.length > 1 && <Comparison runs={runs} picked={picked} />}
+          <a href={`${BASE_URL}api/v1/runs?format=csv`} download>
+            Download as CSV
+          </a>
+        </div>
       </div>
       <RunTable runs={runs} picked={picked} onPick={pick} />
     </>
@@ -55,7 +60,7 @@ function Comparison({ runs, picked }: { runs: readonly Run[]; picked: readonly s
   const [b, a] = runs.filter(({ id }) => picked.includes(id));
   if (a === undefined || b === undefined) {
     return (
-      <p className="lead">{b === undefined ? "Pick two runs to compare them." : "Pick one more to compare."}</p>
+      <p className="of">{b === undefined ? "Pick two runs to compare them." : "Pick one more to compare."}</p>
     );
   }
   return (

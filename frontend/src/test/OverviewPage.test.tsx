@@ -105,6 +105,8 @@ describe("the overview", () => {
   it("shows the whole run and is accessible", async () => {
     const { container } = openPage(RUN_URL);
     expect(await screen.findByText("500 of 1,000 chores ended")).toBeVisible();
+    expect(screen.getByText("(5 skipped)")).toBeVisible();
+    expect(screen.queryByRole("figure", { name: "GPUs" })).toBeNull();
     expect(screen.getByText("Cores busy").nextSibling).toHaveTextContent("160 of 192");
     expect(screen.getByText("Left, at this rate").nextSibling).toHaveTextContent("about 16 min 40 s");
     expect(screen.getByText("Node-hours").nextSibling).toHaveTextContent("3.2");
@@ -166,6 +168,12 @@ describe("the overview", () => {
     expect(await screen.findByText("matensemble retry /study/run --failed")).toBeVisible();
     expect(screen.queryByText("Rate")).toBeNull();
     expect(screen.getByText("Took").nextSibling).toHaveTextContent("1 h 04 min");
+  });
+
+  it("shows the GPUs of a run that has any", async () => {
+    server.use(answer(`${RUN_URL}/series`, makeSeries({ total_gpus: [8, 8, 8] })));
+    openPage(RUN_URL);
+    expect(await screen.findByRole("figure", { name: "GPUs" })).toBeVisible();
   });
 
   it("says how much of the run is indexed", async () => {

@@ -30,6 +30,10 @@ it("shows the runs with what matters of each", async () => {
   expect(cellsOf("second").slice(1, 5)).toEqual(["Lost", "50%of 1,000", "5", "–"]);
   expect(cellsOf("first").slice(1, 6)).toEqual(["Completed", "100%of 1,000", "0", "–", "–"]);
   expect(screen.getByText("3 runs")).toBeVisible();
+  expect(screen.getByRole("link", { name: "Download as CSV" })).toHaveAttribute(
+    "href",
+    "http://localhost:3000/api/v1/runs?format=csv",
+  );
   await expectAccessible(container);
 });
 
