@@ -22,7 +22,7 @@ export function RunCharts({ runId }: { runId: string }) {
   return (
     <>
       <FreshnessLine freshness={data.freshness} />
-      {data.at.length > 0 && (
+      {data.run.end > 0 && (
         <div className="run-charts">
           <Throughput data={data} />
           <Busy data={data} title="Cores" busy={data.cores_busy} total={data.total_cores} />
@@ -63,7 +63,7 @@ function Busy({ data, title, busy, total }: BusyProps) {
     ],
     [data, busy, total],
   );
-  return <TimeChart title={title} at={data.at} end={data.end} series={series} format={formatCount} />;
+  return <TimeChart title={title} at={data.at} end={data.end} series={series} format={formatMean} />;
 }
 
 function describeThroughput(data: Series): { unit: string; series: TimeSeries[] } {
@@ -85,6 +85,11 @@ function describeThroughput(data: Series): { unit: string; series: TimeSeries[] 
       { name: "failed", values: scale(failed), colour: "--fill-failed", look: "area" },
     ],
   };
+}
+
+/** Means of few are no whole numbers. */
+function formatMean(value: number): string {
+  return value < 100 ? formatNumber(value) : formatCount(value);
 }
 
 /** Nothing is known of what lies outside of the run. */

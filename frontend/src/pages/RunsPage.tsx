@@ -23,7 +23,7 @@ export function RunsPage() {
       <h1>Runs</h1>
       {error !== null && <ErrorNotice error={error} hasData={data !== undefined} />}
       {data === undefined && error === null && <p className="loading">Looking for runs…</p>}
-      {data?.runs.length === 0 && <NoRuns root={settings?.root ?? "this folder"} />}
+      {data?.runs.length === 0 && <NoRuns root={settings?.root ?? "…"} />}
       {data !== undefined && data.runs.length > 0 && <Runs runs={data.runs} total={data.total} />}
     </>
   );
@@ -85,7 +85,7 @@ pipe.submit(progress=True).result()`;
 function NoRuns({ root }: { root: string }) {
   return (
     <section className="no-runs">
-      <h2>No runs in {root} yet</h2>
+      <h2>No runs in “{root}” yet</h2>
       <p>
         A run is a folder that a pipeline makes in the folder where it is started. Save this as{" "}
         <code>study.py</code> there:

@@ -1,4 +1,4 @@
-import { screen, within } from "@testing-library/react";
+import { screen, waitFor, within } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { beforeEach, describe, expect, it } from "vitest";
 
@@ -182,6 +182,17 @@ describe("the overview", () => {
     );
     openPage(RUN_URL);
     expect(await screen.findByText(/Indexed 43% of the run/)).toBeVisible();
+  });
+
+  it("draws nothing where nothing has happened yet", async () => {
+    const nothing = { start: 0, end: 0, is_growing: false };
+    server.use(answer(`${RUN_URL}/series`, makeSeries({ run: nothing, start: 0, end: 1, at: [0], seconds: [0] })));
+    openPage(RUN_URL);
+    expect(await screen.findByText("event 12")).toBeVisible();
+    await waitFor(() => {
+      expect(screen.queryByText("Reading what happened…")).toBeNull();
+    });
+    expect(screen.queryByRole("figure")).toBeNull();
   });
 
   it("shows the rest where one part cannot be had", async () => {

@@ -78,7 +78,7 @@ it("goes to the run where there is only that one", async () => {
 it("says how to make a run where there is none", async () => {
   listRuns([]);
   const { container } = openPage("/");
-  expect(await screen.findByRole("heading", { name: "No runs in ~/study yet" })).toBeVisible();
+  expect(await screen.findByRole("heading", { name: "No runs in “~/study” yet" })).toBeVisible();
   expect(screen.getByText("python study.py")).toBeVisible();
   await expectAccessible(container);
 });
