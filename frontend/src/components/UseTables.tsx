@@ -22,7 +22,7 @@ interface UseTableProps<Use> {
 export function HostTable({ runId, uses, hasGpus }: UseTableProps<HostUse>) {
   const columns: SortableColumn<HostUse>[] = [
     nameColumn("host", (name) => choresAddress(runId, { host: name })),
-    ...countColumns<HostUse>(runId, "host"),
+    ...countColumns<HostUse>(),
     numberColumn("cores_busy", "cores busy", (use) => use.cores_busy, formatCount),
     ...hourColumns<HostUse>(hasGpus),
   ];
@@ -34,7 +34,7 @@ export function HostTable({ runId, uses, hasGpus }: UseTableProps<HostUse>) {
 export function GroupUseTable({ runId, uses, hasGpus }: UseTableProps<GroupUse>) {
   const columns: SortableColumn<GroupUse>[] = [
     nameColumn("group", (name) => choresAddress(runId, { group: name })),
-    ...countColumns<GroupUse>(runId, "group"),
+    ...countColumns<GroupUse>(),
     ...hourColumns<GroupUse>(hasGpus),
     numberColumn("count", "ended", ({ durations }) => durations.count, formatCount),
     numberColumn("median", "median", ({ durations }) => durations.median, formatSeconds),
@@ -84,23 +84,14 @@ function numberColumn<Use>(
   return { key, name, value, show, isNumber: true };
 }
 
-function countColumns<Use extends HostUse>(runId: string, by: "host" | "group"): SortableColumn<Use>[] {
+function countColumns<Use extends HostUse>(): SortableColumn<Use>[] {
   return [
     numberColumn("running", "running", (use: Use) => use.running, formatCount),
     numberColumn("completed", "completed", (use: Use) => use.completed, formatCount),
     {
-      key: "failed",
-      name: "failed",
-      value: (use) => use.failed,
-      show: (use) =>
-        use.failed === 0 || use.name === "" ? (
-          formatCount(use.failed)
-        ) : (
-          <Link className="is-bad" to={choresAddress(runId, { [by]: use.name, state: "failed" })}>
-            {formatCount(use.failed)}
-          </Link>
-        ),
-      isNumber: true,
+      // Attempts, of which some were followed by a better one: no list of chores has so many.
+      ...numberColumn("failed", "failed attempts", (use: Use) => use.failed, formatCount),
+      show: ({ failed }) => <span className={failed === 0 ? "is-zero" : "is-bad"}>{formatCount(failed)}</span>,
     },
   ];
 }

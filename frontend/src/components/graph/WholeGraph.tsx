@@ -72,6 +72,6 @@ export function WholeGraph({ runId }: { runId: string }) {
 function describe({ mode, num_chores }: WholeWindow, { numLevels, numRanks }: Extent): string {
   const whole = `${formatQuantity(numLevels, "level")} from left to right, up to ${formatQuantity(numRanks, "chore")} in one.`;
   return mode === "cells"
-    ? `${whole} ${formatCount(num_chores)} in the window, too many to draw each: cells count them.`
+    ? `${whole} ${formatCount(num_chores)} in the window, too many to draw each: cells count them, with a red edge where any failed.`
     : `${whole} ${formatCount(num_chores)} in the window.`;
 }
