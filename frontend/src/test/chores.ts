@@ -41,8 +41,8 @@ export function pageOf(chores: readonly ChoreRow[], url: URL): Schemas["ChorePag
   };
 }
 
-/** Give elements a size, which jsdom does not: a virtual list shows what fits. */
-export function giveElementsSize(height: number): void {
-  vi.spyOn(HTMLElement.prototype, "offsetHeight", "get").mockReturnValue(height);
-  vi.spyOn(HTMLElement.prototype, "offsetWidth", "get").mockReturnValue(1000);
+/** Give elements sizes, which jsdom does not: a virtual list shows what fits. */
+export function giveElementsSize(windowPixels: number, rowPixels: number): void {
+  vi.spyOn(Element.prototype, "clientHeight", "get").mockReturnValue(windowPixels);
+  vi.spyOn(HTMLElement.prototype, "offsetHeight", "get").mockReturnValue(rowPixels);
 }
