@@ -8,10 +8,11 @@ start. Called by the engine, on the thread that owns the state.
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from matensemble.chore import Chore
 from matensemble.model import ChoreState
+from matensemble.runtime.background import BackgroundThread
 from matensemble.runtime.housekeeping import tidy
 from matensemble.runtime.reused import ResultCache
 from matensemble.runtime.scheduler.entry import Entry
@@ -54,8 +55,8 @@ class Caretaker:
         self._logger = logger
         self._cache = cache
         self._num_taken = 0  # written by the thread of the engine
-        self._num_done = 0  # written by that of the pool
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="matensemble-caretaker")
+        self._num_done = 0  # written by that in the background
+        self._background = BackgroundThread("matensemble-caretaker", logger)
 
     def started(self, chore: Chore, attempt: int) -> None:
         """Watch an attempt whose processes run."""
@@ -72,20 +73,18 @@ class Caretaker:
         is_behind = self._num_taken - self._num_done > MAX_BEHIND
         if entry.attempt and not (is_behind and self._keep == "all"):
             self._num_taken += 1
-            self._pool.submit(self._clear_up, entry, entry.attempt, entry.state)
+            work = partial(self._clear_up, entry, entry.attempt, entry.state)
+            self._background.do(f"clearing up behind {entry.chore.id}", work)
 
     def close(self) -> None:
         """Wait until all of it is done; may be called twice."""
-        self._pool.shutdown(wait=True)
+        self._background.close()
 
     def _clear_up(self, entry: Entry, attempt: int, state: ChoreState) -> None:
         self._num_done += 1
         if (entry.attempt, entry.state) != (attempt, state):
             return  # it runs again since: these files are of another attempt
         chore = entry.chore
-        try:
-            if (warning := find_large_output(self._run, chore.id)) is not None:
-                self._logger.warning("%s", warning)
-            tidy(self._run, chore, state, self._keep)
-        except Exception:  # nobody looks at the future
-            self._logger.exception("clearing up behind %s failed", chore.id)
+        if (warning := find_large_output(self._run, chore.id)) is not None:
+            self._logger.warning("%s", warning)
+        tidy(self._run, chore, state, self._keep)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
@@ -27,6 +26,7 @@ from matensemble.errors import (
 from matensemble.model import ChoreState, ChoreType, Resources
 from matensemble.records import JournalRecord, RecordKind, journal_chain, scan_journal
 from matensemble.replay import Replay, Standing
+from matensemble.runtime.background import map_in_threads
 from matensemble.runtime.executors.base import Orphan
 from matensemble.runtime.scheduler.events import ChoreRestored
 from matensemble.runtime.scheduler.instructions import Record
@@ -144,14 +144,13 @@ class Legacy:
             for chore in self.chores
             if (standing := self.replay.standing(chore.id)).state is ChoreState.COMPLETED
         ]
-        # Shares, because what a pool keeps of each thing that it is given is a kilobyte or two.
+        # Shares, because to hand a thing over costs about as much as to look at it on a fast disk.
         shares = [completed[i : i + LOOKS_AT_ONCE] for i in range(0, len(completed), LOOKS_AT_ONCE)]
         records = []
-        with ThreadPoolExecutor(NUM_LOOKERS, thread_name_prefix="matensemble-look") as pool:
-            for chore, attempt, problem in chain.from_iterable(pool.map(self._look, shares)):
-                logger.warning("%s runs again: %s", chore.id, problem)
-                fields = {"d": problem}
-                records.append(Record(RecordKind.REVOKED, chore.id, attempt, fields))
+        looks = map_in_threads(self._look, shares, NUM_LOOKERS, "matensemble-look")
+        for chore, attempt, problem in chain.from_iterable(looks):
+            logger.warning("%s runs again: %s", chore.id, problem)
+            records.append(Record(RecordKind.REVOKED, chore.id, attempt, {"d": problem}))
         return records
 
     def _look(self, completed: Sequence[tuple[Chore, int]]) -> list[tuple[Chore, int, str]]:

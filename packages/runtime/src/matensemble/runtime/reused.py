@@ -23,8 +23,8 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -36,6 +36,7 @@ from matensemble.file_watch import FileWatch
 from matensemble.foreign_json import read_foreign_json
 from matensemble.model import ChoreType
 from matensemble.reuse import Found, read_plan
+from matensemble.runtime.background import BackgroundThread
 from matensemble.workdir import DIRECTORY_MODE, RunDir
 from matensemble.workflow import Workflow
 
@@ -143,7 +144,7 @@ class ResultCache:
         self._watch = watch
         self._warned: set[str] = set()
         self._logger = logger
-        self._pool = ThreadPoolExecutor(1, "matensemble-cache")
+        self._background = BackgroundThread("matensemble-cache", logger)
 
     @classmethod
     def open(
@@ -216,11 +217,12 @@ class ResultCache:
             Of the attempt that made the result.
         """
         if chore.id in self._keys:
-            self._pool.submit(self._store_sure, chore, attempt, exit_code, time.monotonic())
+            work = partial(self._store_sure, chore, attempt, exit_code, time.monotonic())
+            self._background.do(f"putting {chore.id} into the cache", work)
 
     def close(self, *, abandon: bool = False) -> None:
         """Wait until everything is stored; with `abandon` only for what is being stored now."""
-        self._pool.shutdown(wait=True, cancel_futures=abandon)
+        self._background.close(abandon=abandon)
 
     def _key(self, chore_id: str) -> str | None:
         known = self._keys.get(chore_id)
