@@ -279,7 +279,7 @@ def _add_download(router: APIRouter, files_of: FilesOf) -> None:
         "/download",
         operation_id="downloadArtifact",
         summary="A file of a chore, or a part of it, to keep",
-        response_class=Download,
+        response_class=StreamingResponse,
         responses=_BYTES,
     )
     def download(
