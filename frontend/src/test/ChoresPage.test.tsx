@@ -2,6 +2,7 @@ import { act, fireEvent, screen, waitFor, within } from "@testing-library/react"
 import userEvent from "@testing-library/user-event";
 import { beforeEach, expect, it } from "vitest";
 
+import "../pages/ChoresPage";
 import { FRESH, giveElementsSize, makeChore, pageOf } from "./chores";
 import { FakeEventSource } from "./eventSource";
 import { expectAccessible, openPage } from "./page";

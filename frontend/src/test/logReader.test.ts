@@ -61,7 +61,7 @@ beforeEach(() => {
   vi.useFakeTimers();
   log = new FakeLog();
   vi.stubGlobal("fetch", (request: Request) => Promise.resolve(log.answer(request)));
-  reader = new LogReader(PLACE);
+  reader = new LogReader(PLACE, false);
 });
 afterEach(() => {
   close();

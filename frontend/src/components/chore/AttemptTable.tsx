@@ -26,7 +26,7 @@ export function AttemptTable({ chore, attempts, addressOf }: AttemptTableProps) 
   return (
     <section aria-labelledby="attempts-title">
       <h2 id="attempts-title">{attempts.length === 1 ? "Attempt" : "Attempts"}</h2>
-      <ScrollTable label="Attempts">
+      <ScrollTable label="All attempts">
         <thead>
           <tr>
             <th scope="col">attempt</th>

@@ -26,7 +26,7 @@ export function FileTable({ runId, choreId, attempt }: FileTableProps) {
       {files.length === 0 ? (
         <p className="of">There are none yet.</p>
       ) : (
-        <ScrollTable label="Files">
+        <ScrollTable label="All files">
           <thead>
             <tr>
               <th scope="col">name</th>

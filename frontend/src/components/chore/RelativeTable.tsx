@@ -16,9 +16,9 @@ interface RelativeTableProps {
   direction: Direction;
 }
 
-const TITLES: Record<Direction, string> = {
-  upstream: "Depends on",
-  downstream: "Needed by",
+const TITLES: Record<Direction, { section: string; table: string }> = {
+  upstream: { section: "Depends on", table: "What it depends on" },
+  downstream: { section: "Needed by", table: "What needs it" },
 };
 
 export function RelativeTable({ runId, choreId, direction }: RelativeTableProps) {
@@ -35,11 +35,11 @@ export function RelativeTable({ runId, choreId, direction }: RelativeTableProps)
   return (
     <section aria-labelledby={id}>
       <h2 id={id}>
-        {TITLES[direction]} {first !== undefined && <span className="of">{countOf(total, first.groups.length)}</span>}
+        {TITLES[direction].section} {first !== undefined && <span className="of">{countOf(total, first.groups.length)}</span>}
       </h2>
       {error !== null && <ErrorNotice error={error} hasData={data !== undefined} />}
       {chores.length + groups.length > 0 && (
-        <ScrollTable label={TITLES[direction]}>
+        <ScrollTable label={TITLES[direction].table}>
           <thead>
             <tr>
               <th scope="col">chore</th>

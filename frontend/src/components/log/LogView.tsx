@@ -19,7 +19,7 @@ interface LogViewProps extends LogPlace {
 
 /** One log; another one is another component, by its key. */
 export function LogView({ isOver, ...place }: LogViewProps) {
-  const [reader] = useState(() => new LogReader(place));
+  const [reader] = useState(() => new LogReader(place, isOver));
   const snapshot = useSyncExternalStore(reader.subscribe, reader.read);
   useEffect(() => {
     reader.setOver(isOver);

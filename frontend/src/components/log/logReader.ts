@@ -29,7 +29,6 @@ export interface LogSnapshot {
 /** One log; a store that React subscribes to. It reads while somebody does. */
 export class LogReader {
   private isFollowing = true;
-  private isOver = false;
   private snapshot: LogSnapshot = { window: null, isMissing: false, isLoading: true, error: null };
   private etag: string | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
@@ -39,7 +38,11 @@ export class LogReader {
   private numWaiting = 0;
   private readonly listeners = new Set<() => void>();
 
-  constructor(private readonly place: LogPlace) {}
+  /** @param isOver whether nothing more will be printed */
+  constructor(
+    private readonly place: LogPlace,
+    private isOver: boolean,
+  ) {}
 
   readonly subscribe = (listener: () => void): (() => void) => {
     this.listeners.add(listener);
