@@ -95,7 +95,7 @@ function RunCells({ run }: { run: Run }) {
   if (status == null) {
     return (
       <td colSpan={7} className="nothing-published">
-        {run.problem}
+        {run.problem === "" ? run.advice : run.problem} {run.command !== null && <code>{run.command}</code>}
       </td>
     );
   }

@@ -66,6 +66,14 @@ it("tells of a run that has published nothing", async () => {
   expect(screen.queryByRole("checkbox")).toBeNull();
 });
 
+it("says how to start a run that was only saved", async () => {
+  const parts = { id: "saved", health: "waiting", advice: "To run it:", command: "matensemble run /study/saved" } as const;
+  listRuns([{ ...makeRun({}, parts), status: null }]);
+  openPage("/");
+  expect(await screen.findByText("matensemble run /study/saved")).toBeVisible();
+  expect(cellsOf("saved")).toEqual(["Not started", "To run it: matensemble run /study/saved"]);
+});
+
 it("goes to the run where there is only that one", async () => {
   listRuns(RUNS.slice(0, 1));
   server.use(answer("/settings", { ...SETTINGS, is_single_run: true }));
