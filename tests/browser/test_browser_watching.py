@@ -36,7 +36,7 @@ def test_run_is_watched_to_its_end(watching):
     expect(page.get_by_text("10 of 13 chores ended")).to_be_visible()
 
     go_to(viewer, "Failures")
-    expect(page.get_by_text("atom", exact=False).first).to_be_visible()
+    page.get_by_text("ValueError: atom").first.click()
     page.get_by_role("link", name="chore-fragile-0011").first.click()
     expect(page.get_by_text("ValueError: atom 7 left the box <script>").first).to_be_visible()
     expect(page.get_by_text("study.py", exact=False).first).to_be_visible()
@@ -48,14 +48,13 @@ def test_run_is_watched_to_its_end(watching):
 
     study.open_gate("mended")
     viewer.open(f"/runs/{study.run_dir.name}/chores/chore-fragile-0011")
-    page.get_by_role("button", name="Retry").click()
-    page.get_by_role("dialog").get_by_role("button", name="Retry").click()
-    expect(page.get_by_text("completed").first).to_be_visible()
+    page.locator(".chore-head").get_by_role("button", name="Retry", exact=True).click()
+    expect(page.locator(".chore-head .badge").get_by_text("completed", exact=True)).to_be_visible()
 
     viewer.open(f"/runs/{study.run_dir.name}/chores/chore-endless-0013")
-    page.get_by_role("button", name="Cancel").click()
+    page.locator(".chore-head").get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("cancelled").first).to_be_visible()
+    expect(page.locator(".chore-head .badge").get_by_text("cancelled", exact=True)).to_be_visible()
 
     study.open_gate("end")
     go_to(viewer, "Overview")
@@ -113,6 +112,6 @@ def test_filters_and_keys(watching):
     expect(page.get_by_role("link", name="chore-relax-0001")).not_to_be_visible()
     page.keyboard.press("Escape")
     page.get_by_role("heading", level=1).click()
-    page.keyboard.press("?")
+    page.keyboard.press("Shift+?")
     expect(page.get_by_role("dialog")).to_contain_text("Go to Chores")
     viewer.check()
