@@ -61,6 +61,24 @@ def test_status_in_words(make_status: MakeStatus, now: datetime) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("ends_in", "state", "line"),
+    [
+        (3840, RunState.RUNNING, "Left     1 h 4 min of the allocation"),
+        (-90, RunState.RUNNING, "Left     nothing of the allocation: it ended 1 min 30 s ago"),
+        (3840, RunState.COMPLETED, None),
+    ],
+)
+def test_what_is_left_of_the_allocation(
+    make_status: MakeStatus, now: datetime, ends_in: float, state: RunState, line: str | None
+) -> None:
+    ends_at = (now + timedelta(seconds=ends_in)).isoformat()
+    lines = report.describe_status(
+        make_status(state=state, ends_at=ends_at), RunDir(Path("/runs/run")), now
+    )
+    assert [one for one in lines if one.startswith("Left")] == ([line] if line else [])
+
+
 def test_a_chore_that_never_started_has_nothing_to_look_into(make_status: MakeStatus) -> None:
     failure = RootFailure("chore-big-0001", "exceeds_allocation", None, "wants 512 cores, has 4")
     status = make_status(root_failures=(failure,), num_root_failures=30)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -496,6 +497,26 @@ def test_what_the_start_takes_is_part_of_the_walltime(pipe):
     options = RunOptions(walltime=150.0, margin=0, buffer_time=0.1)
     with pytest.raises(RunInterruptedError, match="less time is left than asked"):
         FluxManager(pipe.save(), options, executor=Slow(auto=True), clock=clock).run()
+
+
+def test_the_end_of_the_allocation_is_that_of_the_driver_which_published_it(pipe):
+    pipe.exec("true")
+    run_dir = pipe.save()
+
+    def published(**options):
+        clock = LateClock()
+        FluxManager(
+            run_dir,
+            RunOptions(buffer_time=0.1, **options),
+            executor=FakeExecutor(auto=True),
+            clock=clock,
+        ).run()
+        return read_status(run_dir / "status.json")
+
+    status = published(walltime=3600.0)
+    left = datetime.fromisoformat(status.ends_at) - datetime.fromisoformat(status.started_at)
+    assert 3590 <= left.total_seconds() <= 3601
+    assert published(resume=True).ends_at is None
 
 
 def test_a_fallback_inside_flux_is_told_loudly(capsys, monkeypatch):

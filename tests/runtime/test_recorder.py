@@ -70,7 +70,22 @@ def test_the_status_holds_what_the_contract_names(tmp_path, clock, state):
     assert status.num_root_failures == 30
     assert status.started_at == status.updated_at == "2026-01-01T00:00:00+00:00"
     assert status.ended_at is None
+    assert status.ends_at is None
     assert json.loads((tmp_path / "status.json").read_text())["format"] == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ends_at"),
+    [(5400.4, "2026-01-01T01:30:00+00:00"), (0.0, "2026-01-01T00:00:00+00:00"), (1e18, None)],
+)
+def test_the_end_of_the_allocation_is_published_as_an_instant_that_stays(
+    tmp_path, clock, state, seconds, ends_at
+):
+    recorder = make(tmp_path, clock, ends_at=clock.monotonic() + seconds)
+    clock.advance(60.0)
+    recorder.publish(state, RunState.RUNNING, 1)
+    status = read_status(tmp_path / "status.json")
+    assert (status.ends_at, status.updated_at) == (ends_at, "2026-01-01T00:01:00+00:00")
 
 
 def test_publications_are_throttled_and_a_heartbeat_remains(tmp_path, clock, state):

@@ -90,6 +90,7 @@ STATUSES = st.builds(
         st.builds(RootFailure, st.text(max_size=5), st.text(max_size=5)), max_size=2
     ).map(tuple),
     ended_at=st.none() | st.just("2026-01-01T00:00:00+00:00"),
+    ends_at=st.none() | st.just("2026-01-01T12:00:00+00:00"),
 )
 
 
@@ -99,6 +100,12 @@ def test_status_round_trip_ignores_unknown_fields(status):
     data["field_of_later_version"] = 1
     data["counts"]["lost"] = 3
     assert RunStatus.from_json(data) == status
+
+
+def test_a_status_of_a_version_that_knew_no_end_of_the_allocation():
+    data = RunStatus(run="r", state=RunState.RUNNING).to_json()
+    del data["ends_at"]
+    assert RunStatus.from_json(data).ends_at is None
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,7 @@ class FluxManager:
         )
         state.handle(AllocationLearned(allocation))
         self._logger.info("allocation: %s", allocation.describe() or "no usable node")
+        deadline = self._learn_end(executor, opened_at)
         recorder = Recorder(
             run,
             executor_name=executor.name,
@@ -222,6 +223,7 @@ class FluxManager:
             log_delay=options.log_delay,
             logger=self._logger,
             clock=self._clock,
+            ends_at=None if deadline is None else deadline.ends_at,
             listeners=listeners,
         )
         watchdog = Watchdog(run, self._clock, self._inbox.put)
@@ -250,7 +252,9 @@ class FluxManager:
         engine.on_doubt = lambda: look(self._clock.monotonic())
         engine.add_duty(watchdog.check)
         engine.add_duty(serve_requests(desk, engine))
-        self._mind_the_end(engine, executor, opened_at)
+        if deadline is not None:
+            engine.time_left = deadline.time_for_chores
+            engine.add_duty(end_in_time(deadline, engine, options.drain_signal))
         return engine
 
     def _open_log(self) -> RunLog:
@@ -367,14 +371,14 @@ class FluxManager:
 
         return look
 
-    def _mind_the_end(self, engine: Engine, executor: Executor, opened_at: float) -> None:
-        """Let the engine know how long the allocation lasts, where that is known."""
+    def _learn_end(self, executor: Executor, opened_at: float) -> Deadline | None:
+        """Return when the allocation ends, and tell it; None where no end is known."""
         options, walltime = self._options, self._options.walltime
         if walltime is not None:  # to watch another driver and to read its journal took some of it
             walltime -= self._clock.monotonic() - opened_at
         left = find_time_left(walltime, executor.time_left(), os.environ, self._clock)
         if left is None:
-            return
+            return None
         deadline = Deadline.after(left.seconds, self._clock.monotonic(), options.margin)
         self._logger.info(
             "%s left by %s; nothing starts in the last %s",
@@ -382,8 +386,7 @@ class FluxManager:
             left.source,
             describe_seconds(deadline.margin),
         )
-        engine.time_left = deadline.time_for_chores
-        engine.add_duty(end_in_time(deadline, engine, options.drain_signal))
+        return deadline
 
     def _drive(self, engine: Engine) -> Results:
         self._strategy.bind(engine)

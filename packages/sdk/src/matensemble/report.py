@@ -125,6 +125,8 @@ def describe_status(
     lines.append(f"Where    {_describe_place(status)}")
     if pace := describe_pace(status):
         lines.append(f"Pace     {pace}")
+    if left := _describe_time_left(status, now):
+        lines.append(f"Left     {left}")
     lines += ["", *describe_groups(status.groups, status.counts, max_groups)]
     if status.num_root_failures:
         lines += ["", *describe_failures(status, run, max_failures)]
@@ -149,6 +151,16 @@ def _describe_state(status: RunStatus, now: datetime) -> str:
                 f"{verb} {describe_seconds(seconds)}" + (" ago" if verb == "updated" else "")
             )
     return ", ".join(words)
+
+
+def _describe_time_left(status: RunStatus, now: datetime) -> str:
+    """Return what is left of the allocation; empty where no end is known, or nothing needs it."""
+    over = seconds_since(status.ends_at, now)
+    if over is None or status.state.is_terminal:
+        return ""
+    if over < 0:
+        return f"{describe_seconds(-over)} of the allocation"
+    return f"nothing of the allocation: it ended {describe_seconds(over)} ago"
 
 
 def _describe_place(status: RunStatus) -> str:

@@ -96,6 +96,9 @@ class RunStatus:
     """ISO 8601, UTC."""
     ended_at: str | None = None
     """ISO 8601, UTC; None while the run is alive."""
+    ends_at: str | None = None
+    """When the allocation ends, as its driver learned at the start (ISO 8601, UTC); None where no
+    end is known."""
     detail: str = ""
     """Why it is in this state, where that needs a word."""
 

@@ -26,6 +26,9 @@ PUBLISH_INTERVAL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 5.0
 """A status is published this often although nothing changed, as a sign of life."""
 RATE_MEMORY_SECONDS = 60.0
+MAX_SECONDS_AHEAD = 100 * 365 * 86400.0
+"""An allocation that lasts longer has no end that anybody waits for, and perhaps none with a date:
+years have four digits."""
 
 Listener = Callable[[RunStatus], None]
 
@@ -47,6 +50,8 @@ class Recorder:
         Receives the progress lines.
     clock
         Tells when the next one is due.
+    ends_at
+        When the allocation ends, by the monotonic clock; None where no end is known.
     listeners
         Called with each status that is published; must be quick.
     """
@@ -60,6 +65,7 @@ class Recorder:
         log_delay: float,
         logger: logging.Logger,
         clock: Clock = SYSTEM_CLOCK,
+        ends_at: float | None = None,
         listeners: tuple[Listener, ...] = (),
     ) -> None:
         self._run = run
@@ -84,6 +90,7 @@ class Recorder:
             host=socket.gethostname(),
             pid=os.getpid(),
             started_at=self._now(),
+            ends_at=self._instant_after(ends_at),
         )
 
     def publish(
@@ -201,4 +208,15 @@ class Recorder:
         )
 
     def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock.time(), UTC).isoformat(timespec="seconds")
+        return _format_instant(self._clock.time())
+
+    def _instant_after(self, monotonic: float | None) -> str | None:
+        """Return when the monotonic clock will show a time; None where that is no date."""
+        seconds = None if monotonic is None else monotonic - self._clock.monotonic()
+        if seconds is None or seconds > MAX_SECONDS_AHEAD:
+            return None
+        return _format_instant(self._clock.time() + seconds)
+
+
+def _format_instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -68,6 +68,7 @@ class StartingBeat:
             started_at=now,
             updated_at=now,
             ended_at=None,
+            ends_at=None,
             rate=0.0,
         )
 
