@@ -30,6 +30,7 @@ export function Facts({ run, status }: { run: Run; status: RunStatus }) {
       {run.node_hours !== null && <Fact name="Node-hours">{formatHours(run.node_hours)}</Fact>}
       <Instant name="Started" at={status.started_at} />
       <Instant name={isOver ? "Ended" : "Updated"} at={isOver ? status.ended_at : status.updated_at} />
+      {!isOver && <AllocationEnd at={status.ends_at} />}
       {status.executor !== "" && (
         <Fact name="Executor">
           {status.executor}
@@ -68,6 +69,22 @@ function Held({ name, total, free }: { name: string; total: number; free: number
   return total === 0 ? null : (
     <Fact name={name}>
       {formatCount(total - free)} <span className="of">of {formatCount(total)}</span>
+    </Fact>
+  );
+}
+
+/** How long the nodes are ours; one that is over may be why the driver is silent. */
+function AllocationEnd({ at }: { at: string | null }) {
+  const left = (Date.parse(at ?? "") - serverNow()) / 1000;
+  return at === null || Number.isNaN(left) ? null : (
+    <Fact name={left > 0 ? "Allocation ends" : "Allocation ended"}>
+      {left > 0 ? (
+        <time dateTime={at} title={formatInstant(at)}>
+          in {formatDuration(left)}
+        </time>
+      ) : (
+        <Ago at={at} />
+      )}
     </Fact>
   );
 }

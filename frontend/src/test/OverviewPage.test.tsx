@@ -116,6 +116,24 @@ describe("the overview", () => {
     await expectAccessible(container);
   });
 
+  it.each([
+    ["Allocation ends", "in 1 h 04 min", makeRun({ ends_at: "2026-03-01T13:04:00+00:00" })],
+    ["Allocation ended", "5 min ago", makeRun({ ends_at: "2026-03-01T11:55:00+00:00" }, { health: "lost" })],
+  ])("shows when the time is over: %s %s", async (name, when, run) => {
+    serveRun(run);
+    openPage(RUN_URL);
+    expect((await screen.findByText(name)).nextSibling).toHaveTextContent(when);
+    expect(screen.getByText(when)).toHaveAttribute("title", expect.stringContaining("2026"));
+  });
+
+  it("shows no end of an allocation once the run is over", async () => {
+    const ended = makeFinished({ ends_at: "2026-03-01T13:04:00+00:00" });
+    serveRun(makeRun(ended, { health: "ended" }));
+    openPage(RUN_URL);
+    expect(await screen.findByText("Took")).toBeVisible();
+    expect(screen.queryByText(/^Allocation/)).toBeNull();
+  });
+
   it("says how fast it went, in a unit that is readable", async () => {
     openPage(RUN_URL);
     const chart = await screen.findByRole("figure", { name: "Chores ended per minute" });

@@ -47,6 +47,7 @@ export function makeStatus(parts: Partial<RunStatus> = {}): RunStatus {
     started_at: "2026-03-01T10:55:51+00:00",
     updated_at: "2026-03-01T11:59:58+00:00",
     ended_at: null,
+    ends_at: null,
     detail: "",
     ...parts,
   };

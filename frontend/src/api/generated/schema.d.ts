@@ -1636,6 +1636,8 @@ export interface components {
             updated_at: string | null;
             /** Ended At */
             ended_at: string | null;
+            /** Ends At */
+            ends_at: string | null;
             /**
              * Detail
              * @default

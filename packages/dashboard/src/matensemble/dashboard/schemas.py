@@ -76,6 +76,7 @@ class RunStatusResponse(_StatusPart):
     started_at: str | None = None
     updated_at: str | None = None
     ended_at: str | None = None
+    ends_at: str | None = None
     detail: str = ""
 
 
