@@ -67,6 +67,7 @@ export function makeWindow(parts: Partial<WholeWindow> = {}): WholeWindow {
     points: { level: [0, 1, 1], rank: [0, 0, 1], state: [4, 4, 5] },
     lines: { upstream: [0, 0], downstream: [1, 2] },
     num_lines_left_out: 0,
+    num_gathers_left_out: 0,
     cells: null,
     freshness: FRESH,
     ...parts,

@@ -1,5 +1,5 @@
 import "@testing-library/jest-dom/vitest";
-import { cleanup } from "@testing-library/react";
+import { cleanup, configure } from "@testing-library/react";
 import { afterAll, afterEach, beforeAll, beforeEach, vi } from "vitest";
 
 import { FakeEventSource } from "./eventSource";
@@ -43,6 +43,9 @@ function closeDialog(this: HTMLDialogElement): void {
 
 // After the stubs: the modules of the page look at them when they are loaded.
 const { server } = await import("./server");
+
+// A page is loaded when it is opened first, which takes its time on a busy machine.
+configure({ asyncUtilTimeout: 4000 });
 
 beforeAll(() => {
   server.listen({ onUnhandledRequest: "error" });

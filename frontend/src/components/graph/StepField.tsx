@@ -1,3 +1,5 @@
+import { useState } from "react";
+
 import { MAX_STEPS } from "./graphAddress";
 
 interface StepFieldProps {
@@ -8,6 +10,8 @@ interface StepFieldProps {
 
 /** How many steps to go along the graph. */
 export function StepField({ label, value, onChange }: StepFieldProps) {
+  // What is typed may for a moment be no number, as when the field was emptied.
+  const [typed, setTyped] = useState<string | null>(null);
   return (
     <label className="step-field">
       {label}
@@ -15,8 +19,12 @@ export function StepField({ label, value, onChange }: StepFieldProps) {
         type="number"
         min={0}
         max={MAX_STEPS}
-        value={value}
+        value={typed ?? value}
+        onBlur={() => {
+          setTyped(null);
+        }}
         onChange={(event) => {
+          setTyped(event.currentTarget.value);
           const steps = event.currentTarget.valueAsNumber;
           if (Number.isInteger(steps) && steps >= 0 && steps <= MAX_STEPS) {
             onChange(steps);

@@ -61,6 +61,12 @@ export function WholeGraph({ runId }: { runId: string }) {
           to draw.
         </p>
       )}
+      {shown.num_gathers_left_out > 0 && (
+        <p className="more">
+          No lines are drawn from groups that are gathered as a whole; {formatQuantity(shown.num_gathers_left_out, "time")}{" "}
+          that is so in the window.
+        </p>
+      )}
       <p className="of drawing-hint">
         Drag to move, wheel to zoom; a click on a chore tells which it is, a click on a cell zooms in.
       </p>

@@ -46,7 +46,8 @@ export function TimelineDrawing({ timeline, window, onWindow, choreUrl, laneUrl 
       show(moveBy(window, (-dx / width) * spanOf(window), bounds));
     },
     zoom: (factor, around) => {
-      show(zoomAround(window, factor, scale.secondOf(around?.x ?? width / 2), bounds));
+      const at = around === null ? (window.start + window.end) / 2 : scale.secondOf(around.x);
+      show(zoomAround(window, factor, at, bounds));
     },
     fit: () => {
       onWindow(null);
