@@ -7,7 +7,7 @@ import type { ChoreRow } from "../api/client";
 import { serverNow } from "../api/serverClock";
 import { useChoreRows } from "../api/useChores";
 import { choreAddress } from "../lib/choreAddress";
-import type { ChoreQuestion, ChoreSort } from "../lib/choreFilter";
+import { formatQuestion, type ChoreQuestion, type ChoreSort } from "../lib/choreFilter";
 import { formatAgo, formatInstantOf, formatReason, formatSeconds } from "../lib/format";
 import { useShortcut } from "../shell/shortcuts";
 import { ChoreStateMark } from "./ChoreStateBadge";
@@ -81,6 +81,13 @@ function instantColumn(name: string, field: "started_at" | "ended_at"): Column {
   };
 }
 
+/** Where the reader of the latest table was: who comes back from a chore finds the place again. */
+const latest = { table: "", offset: 0 };
+
+function remember(table: string, offset: number): void {
+  Object.assign(latest, { table, offset });
+}
+
 interface ChoreTableProps {
   runId: string;
   /** What the rows answer. */
@@ -95,12 +102,14 @@ interface ChoreTableProps {
 export function ChoreTable({ runId, question, numRows, total, isStale, onSort }: ChoreTableProps) {
   const region = useRef<HTMLDivElement>(null);
   const navigate = useNavigate();
+  const table = `${runId}?${formatQuestion(question)}`;
   // eslint-disable-next-line react-hooks/incompatible-library -- its functions are not memoised here
   const virtualizer = useVirtualizer({
     count: numRows,
     getScrollElement: () => region.current,
     estimateSize: () => ROW_PIXELS,
     overscan: OVERSCAN,
+    initialOffset: () => (latest.table === table ? latest.offset : 0),
     // Until the window is measured.
     initialRect: { width: 1200, height: 20 * ROW_PIXELS },
   });
@@ -118,7 +127,16 @@ export function ChoreTable({ runId, question, numRows, total, isStale, onSort }:
     }
   };
   return (
-    <div className="chore-window" role="region" aria-label="Chores" tabIndex={0} ref={region}>
+    <div
+      className="chore-window"
+      role="region"
+      aria-label="Chores"
+      tabIndex={0}
+      ref={region}
+      onScroll={(event) => {
+        remember(table, event.currentTarget.scrollTop);
+      }}
+    >
       <table className="chore-table" aria-rowcount={total + 1} aria-busy={isStale}>
         <Head question={question} onSort={onSort} />
         <Gap rows={first} />
