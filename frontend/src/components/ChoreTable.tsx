@@ -117,9 +117,13 @@ export function ChoreTable({ runId, question, numRows, total, isStale, onSort }:
   const first = items[0]?.index ?? 0;
   const last = items.at(-1)?.index ?? 0;
   const { rowAt } = useChoreRows(runId, question, first, last);
-  const current = useCurrentRow(numRows, (index) => {
-    virtualizer.scrollToIndex(index);
-  });
+  const current = useCurrentRow(
+    numRows,
+    () => Math.ceil((virtualizer.scrollOffset ?? 0) / ROW_PIXELS),
+    (index) => {
+      virtualizer.scrollToIndex(index);
+    },
+  );
   const open = (event: React.MouseEvent, chore: ChoreRow) => {
     const isPlain = !event.ctrlKey && !event.metaKey && !event.shiftKey;
     if (isPlain && !(event.target as Element).closest("a") && !hasSelection()) {
@@ -251,11 +255,16 @@ function focus(link: HTMLAnchorElement | null): void {
   link?.focus({ preventScroll: true });
 }
 
-/** The row that the keys j and k have reached. */
-function useCurrentRow(numRows: number, scrollTo: (index: number) => void): number | null {
+/** The row that the keys j and k have reached; they begin at the first that is seen. */
+function useCurrentRow(
+  numRows: number,
+  firstSeen: () => number,
+  scrollTo: (index: number) => void,
+): number | null {
   const [current, setCurrent] = useState<number | null>(null);
   const go = (step: number) => {
-    const next = current === null ? 0 : Math.min(numRows - 1, Math.max(0, current + step));
+    const wanted = current === null ? firstSeen() : current + step;
+    const next = Math.min(numRows - 1, Math.max(0, wanted));
     if (numRows > 0) {
       setCurrent(next);
       scrollTo(next);
