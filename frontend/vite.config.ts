@@ -19,6 +19,8 @@ export default defineConfig({
   test: {
     environment: "jsdom",
     setupFiles: "src/test/setup.ts",
+    // axe looks at a whole page, on a machine that may do other things.
+    testTimeout: 20_000,
     restoreMocks: true,
     unstubGlobals: true,
   },
