@@ -45,7 +45,7 @@ function closeDialog(this: HTMLDialogElement): void {
 const { server } = await import("./server");
 
 // A page is loaded when it is opened first, which takes its time on a busy machine.
-configure({ asyncUtilTimeout: 4000 });
+configure({ asyncUtilTimeout: 10_000 });
 
 beforeAll(() => {
   server.listen({ onUnhandledRequest: "error" });
