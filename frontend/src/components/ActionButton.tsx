@@ -16,12 +16,20 @@ interface ActionButtonProps {
   request: ActionRequest;
   /** What is asked before, where it cannot be taken back. */
   question?: Question;
+  /** Whether it makes sense as the run stands. What became of a request stays on the page. */
+  isOffered?: boolean;
   /** What the button says, and the one that confirms. */
   children: string;
 }
 
 /** A button that asks the driver for something; only where the dashboard may. */
-export function ActionButton({ runId, request, question, children }: ActionButtonProps) {
+export function ActionButton({
+  runId,
+  request,
+  question,
+  isOffered = true,
+  children,
+}: ActionButtonProps) {
   const { mutate, isPending, data, error } = useAction(runId);
   const dialog = useRef<HTMLDialogElement>(null);
   if (useSettings()?.allow_actions !== true) {
@@ -33,13 +41,15 @@ export function ActionButton({ runId, request, question, children }: ActionButto
   };
   return (
     <span className="action">
-      <button
-        type="button"
-        disabled={isPending}
-        onClick={question === undefined ? act : () => dialog.current?.showModal()}
-      >
-        {children}
-      </button>
+      {isOffered && (
+        <button
+          type="button"
+          disabled={isPending}
+          onClick={question === undefined ? act : () => dialog.current?.showModal()}
+        >
+          {children}
+        </button>
+      )}
       <span className="action-outcome" role="status">
         {isPending && "Asked; waiting for the driver…"}
         {data !== undefined && <Outcome {...data} />}

@@ -7,39 +7,40 @@ export function RunActions({ run: { id, health, status } }: { run: Run }) {
   if (status == null) {
     return null;
   }
+  const isAlive = health === "alive";
   const isPaused = status.state === "paused";
   const numFailed = status.num_root_failures;
   return (
     <div className="run-actions">
-      {health === "alive" && (
-        <>
-          <ActionButton runId={id} request={{ verb: isPaused ? "unpause" : "pause" }}>
-            {isPaused ? "Unpause" : "Pause"}
-          </ActionButton>
-          <ActionButton
-            runId={id}
-            request={{ verb: "cancel", everything: true }}
-            question={{
-              title: "Cancel the run?",
-              text: `${formatQuantity(status.counts.running, "running chore")} will be ended, and ${formatQuantity(status.counts.pending, "pending chore")} will not start. What completed is kept.`,
-            }}
-          >
-            Cancel run
-          </ActionButton>
-        </>
-      )}
-      {numFailed > 0 && (
-        <ActionButton
-          runId={id}
-          request={{ verb: "retry", failed: true }}
-          question={{
-            title: "Retry what failed?",
-            text: `${formatQuantity(numFailed, "chore")} that failed, and what was skipped because of that, will run again with fresh budgets of attempts.`,
-          }}
-        >
-          Retry failed
-        </ActionButton>
-      )}
+      <ActionButton
+        runId={id}
+        request={{ verb: isPaused ? "unpause" : "pause" }}
+        isOffered={isAlive}
+      >
+        {isPaused ? "Unpause" : "Pause"}
+      </ActionButton>
+      <ActionButton
+        runId={id}
+        request={{ verb: "cancel", everything: true }}
+        question={{
+          title: "Cancel the run?",
+          text: `${formatQuantity(status.counts.running, "running chore")} will be ended, and ${formatQuantity(status.counts.pending, "pending chore")} will not start. What completed is kept.`,
+        }}
+        isOffered={isAlive}
+      >
+        Cancel run
+      </ActionButton>
+      <ActionButton
+        runId={id}
+        request={{ verb: "retry", failed: true }}
+        question={{
+          title: "Retry what failed?",
+          text: `${formatQuantity(numFailed, "chore")} that failed, and what was skipped because of that, will run again with fresh budgets of attempts.`,
+        }}
+        isOffered={numFailed > 0}
+      >
+        Retry failed
+      </ActionButton>
     </div>
   );
 }

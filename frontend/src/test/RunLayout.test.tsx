@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { FakeEventSource } from "./eventSource";
 import { makeFinished } from "./fixtures";
 import { expectAccessible, openPage } from "./page";
-import { answer, cut, makeRun, refuse, RUN_ID, RUN_URL, server } from "./server";
+import { answer, answerBy, cut, makeRun, refuse, RUN_ID, RUN_URL, server } from "./server";
 
 const SETTINGS = { version: "0.6.0", root: "~/study", is_single_run: false };
 const LOST = makeRun(
@@ -81,6 +81,20 @@ describe("the head of a run", () => {
     await waitFor(() => {
       expect(within(head).queryAllByRole("button").map((button) => button.textContent)).toEqual(names);
     });
+  });
+
+  it("keeps saying what was done when there is nothing more of that to do", async () => {
+    server.use(
+      answer("/settings", { ...SETTINGS, allow_actions: true }),
+      answerBy(`${RUN_URL}/actions`, () => ({ id: "r1", note: "", command: null }), "post"),
+      answer(`${RUN_URL}/actions/r1`, { state: "done", text: "will run again: 5 chores" }),
+    );
+    openPage(RUN_URL);
+    await userEvent.click(await screen.findByRole("button", { name: "Retry failed" }));
+    await userEvent.click(within(screen.getByRole("dialog")).getByRole("button", { name: "Retry failed" }));
+    FakeEventSource.latest().say("run", { run: makeRun({ num_root_failures: 0 }), generation: 1 });
+    expect(await screen.findByText("will run again: 5 chores", {}, { timeout: 4000 })).toBeVisible();
+    expect(screen.queryByRole("button", { name: "Retry failed" })).toBeNull();
   });
 
   it("says what is wrong where the run is not there", async () => {

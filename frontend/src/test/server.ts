@@ -33,6 +33,11 @@ function makeListedRun(status: RunStatus): Run {
 export const server = setupServer(
   answer("/settings", { version: "0.6.0", root: "~/study", is_single_run: false, allow_actions: false }),
   answer(RUN_URL, makeRun()),
+  // What the overview asks besides, of a run in which nothing has happened.
+  answer(`${RUN_URL}/series`, { run: { end: 0 } }),
+  answer(`${RUN_URL}/failures`, { clusters: [] }),
+  answer(`${RUN_URL}/waiting`, { num_blocked: 0 }),
+  answer(`${RUN_URL}/history`, { events: [], total: 0, next: null }),
 );
 
 /** Answer a GET below /api/v1 with JSON; later ones come first: `server.use(answer(…))`. */
