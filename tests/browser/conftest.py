@@ -60,7 +60,10 @@ class Server:
         )
         assert self._process.stdout is not None
         words = (word for line in self._process.stdout for word in line.split())
-        self.link = next(word for word in words if word.startswith("http"))
+        self.link = next((word for word in words if word.startswith("http")), "")
+        if not self.link:
+            self.close()
+            pytest.fail("the dashboard did not start; its message is on stderr")
         self.address = self.link.partition("#")[0]
 
     def close(self) -> None:
@@ -86,16 +89,22 @@ class Viewer:
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         self.page.on("console", self._hear)
         self.page.on("request", self._see)
+        self.page.on("response", self._weigh)
         self.page.goto(server.link)
         playwright.expect(self.page.get_by_role("main")).not_to_be_empty()
 
     def _hear(self, message: playwright.ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        is_told_better = message.text.startswith("Failed to load resource")  # by `_weigh`
+        if message.type in ("error", "warning") and not is_told_better:
             self.faults.append(f"console: {message.text}")
 
     def _see(self, request: playwright.Request) -> None:
         if urlsplit(request.url).netloc != urlsplit(self.server.address).netloc:
             self.faults.append(f"asked elsewhere: {request.url}")
+
+    def _weigh(self, response: playwright.Response) -> None:
+        if response.status >= 400:
+            self.faults.append(f"answer {response.status}: {response.url}")
 
     def open(self, route: str) -> playwright.Page:
         """Open a page by its address, as by a link that somebody sent."""
