@@ -7,6 +7,7 @@ import { presentChoreState } from "../../lib/choreState";
 import { formatCount } from "../../lib/format";
 import { useGestures, type Point } from "../../lib/gestures";
 import { useIsDark } from "../../shell/theme";
+import { ErrorNotice } from "../ErrorNotice";
 import { paintFrame, paintWhole } from "./paintWhole";
 import { describeStates } from "./StatesBar";
 import { WholeOverview } from "./WholeOverview";
@@ -46,7 +47,7 @@ export function WholeDrawing({ runId, overview, extent, chosen, onChoose, onWind
   const size = useSize(area);
   const view = moved ?? fitView(extent, size);
   const places = useDeferredValue(placesFor(view, extent, size));
-  const { data = overview } = useWholeGraph(runId, places, MAX_DRAWN);
+  const { data = overview, error } = useWholeGraph(runId, places, MAX_DRAWN);
   useEffect(() => {
     onWindow(data);
   }, [data, onWindow]);
@@ -77,6 +78,7 @@ export function WholeDrawing({ runId, overview, extent, chosen, onChoose, onWind
   const found = hovered === null ? null : findStanding(data, view, hovered);
   return (
     <div className="whole">
+      {error !== null && <ErrorNotice error={error} hasData />}
       <div className="drawing-tools whole-tools">
         <button
           type="button"
