@@ -32,13 +32,13 @@ describe("the head of a run", () => {
   it("leads to the pages of the run by link and by key", async () => {
     const { router } = openPage(RUN_URL);
     await screen.findByRole("link", { name: "Chores" });
-    await userEvent.keyboard("gu");
+    await userEvent.keyboard("gp");
     await waitFor(() => {
-      expect(router.state.location.pathname).toBe(`${RUN_URL}/utilisation`);
+      expect(router.state.location.pathname).toBe(`${RUN_URL}/report`);
     });
-    await userEvent.click(screen.getByRole("link", { name: "Graph" }));
+    await userEvent.click(screen.getByRole("link", { name: /^Failures/ }));
     await waitFor(() => {
-      expect(router.state.location.pathname).toBe(`${RUN_URL}/graph`);
+      expect(router.state.location.pathname).toBe(`${RUN_URL}/failures`);
     });
   });
 
