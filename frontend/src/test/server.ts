@@ -35,7 +35,7 @@ export const server = setupServer(
   answer(RUN_URL, makeRun()),
   // What the overview asks besides, of a run in which nothing has happened.
   answer(`${RUN_URL}/series`, { run: { end: 0 } }),
-  answer(`${RUN_URL}/failures`, { clusters: [] }),
+  answer(`${RUN_URL}/failures`, { clusters: [], freshness: { is_complete: true, share: 1, problem: "" } }),
   answer(`${RUN_URL}/waiting`, { num_blocked: 0 }),
   answer(`${RUN_URL}/history`, { events: [], total: 0, next: null }),
 );
