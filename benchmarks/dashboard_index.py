@@ -21,7 +21,7 @@ from pathlib import Path
 from row import HEADER, Row, print_rows
 from runs import make_run
 
-from matensemble.dashboard.index.chores import ChoreFilter, Sort, count_chores, read_page
+from matensemble.dashboard.index.chores import ChoreFilter, Sort, find_chores, read_page
 from matensemble.dashboard.index.graph import (
     read_failed_graph,
     read_group_graph,
@@ -77,7 +77,7 @@ def ask(path: Path, wanted: ChoreFilter, sort: Sort) -> float:
     """Return the milliseconds of the first page of a table with its total."""
     start = time.perf_counter()
     with closing(open_for_reading(path)) as database:
-        total = count_chores(database, wanted)
+        found = find_chores(database, wanted)
         is_descending = sort is not Sort.ORDER
         read_page(
             database,
@@ -86,7 +86,7 @@ def ask(path: Path, wanted: ChoreFilter, sort: Sort) -> float:
             is_descending=is_descending,
             cursor=None,
             limit=100,
-            total=total,
+            found=found,
         )
     return (time.perf_counter() - start) * 1e3
 

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections import Counter, defaultdict
 from contextlib import closing
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given, settings, strategies as st
 
 from matensemble.dashboard import create_dashboard_app
 from matensemble.dashboard.index import admission, run_index
+from matensemble.dashboard.index.durations import read_durations
 from matensemble.dashboard.index.run_index import RunIndex
 from matensemble.dashboard.index.schema import open_for_reading
 from matensemble.dashboard.security import Access
@@ -49,7 +51,7 @@ ENDS = {
     RecordKind.REUSED,
     RecordKind.SUBMIT_INTENT,
 }
-SUMS = {"counts": 2, "cells": 3, "moments": 1, "lanes": 3}
+SUMS = {"counts": 2, "cells": 3, "moments": 1, "lanes": 3, "durations": 2}
 """Tables of sums and the columns of their keys: a row of zeros says as much as none."""
 COLUMNS = (*sorted(set(COUNTED.values())), "running", "cores", "gpus")
 NODES = [["a", 8, 2], ["b", 8, 0], ["lost", 0, 0]]
@@ -82,7 +84,9 @@ def tables_of(path):
             rows = [tuple(row) for row in database.execute(f'SELECT * FROM "{name}"')]
             num_keys = SUMS.get(name)
             tables[name] = sorted(
-                _rounded(row) for row in rows if num_keys is None or any(row[num_keys:])
+                _rounded(row)
+                for row in rows
+                if num_keys is None or any(round(number, 6) for number in row[num_keys:])
             )
         del tables["meta"], tables["bookmarks"]
         return tables
@@ -190,6 +194,15 @@ def assert_is_told(run, path, headers):
         }
         assert {second: moment for second, moment in told.items() if moment} == moments
         assert ask("SELECT * FROM capacities ORDER BY rowid") == capacities
+        for (name,) in ask("SELECT DISTINCT name FROM chores"):
+            select = "SELECT seconds FROM chores WHERE name = ? AND seconds >= 0 ORDER BY seconds"
+            ran = [seconds for (seconds,) in database.execute(select, (name,))]
+            told = read_durations(database, name)
+            assert told.count == len(ran)
+            if ran:
+                assert told.total == pytest.approx(sum(ran))
+                at = [ran[ceil(share * len(ran)) - 1] for share in (0.5, 0.95)]
+                assert (told.median, told.p95, told.max) == (*at, ran[-1])
 
 
 # --- stories --------------------------------------------------------------------------------------

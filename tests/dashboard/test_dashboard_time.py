@@ -13,11 +13,12 @@ from hypothesis import example, given, settings, strategies as st
 
 from matensemble.dashboard.index import timeline as timeline_module
 from matensemble.dashboard.index.bins import Window, bins_of, extent_of, gaps_of, outside
+from matensemble.dashboard.index.durations import read_durations
 from matensemble.dashboard.index.fold import Fold
 from matensemble.dashboard.index.schema import reset
 from matensemble.dashboard.index.series import count_moments, integrate_load, integrate_room
 from matensemble.dashboard.index.timeline import Axis, TimelineMode, read_timeline
-from matensemble.dashboard.index.utilisation import count_lanes, read_durations, read_use
+from matensemble.dashboard.index.utilisation import count_lanes, read_use
 from matensemble.records import JournalRecord, RecordKind
 
 T = 1_700_000_000

@@ -9,7 +9,7 @@ thousand rows, however deep or wide the graph is. Called by `fold` within a tran
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import defaultdict
 from typing import NamedTuple
 
 from matensemble.model import ChoreState
@@ -46,42 +46,50 @@ class Cells:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
-        self._changes: Counter[tuple[int, int, str]] = Counter()
+        self._known: Extent | None = None  # with the cells that `_changes` are by
+        self._extent = Extent()
+        self._changes: defaultdict[tuple[int, int, str], int] = defaultdict(int)
 
     def add(self, level: int, rank: int) -> None:
         """Take a new chore, which is blocked."""
-        self._changes[level, rank, ChoreState.BLOCKED.value] += 1
+        extent = self._look()
+        if level >= extent.num_levels or rank >= extent.num_ranks:
+            self._extent = extent._replace(
+                num_levels=max(extent.num_levels, level + 1),
+                num_ranks=max(extent.num_ranks, rank + 1),
+            )
+        cell = level >> extent.level_shift, rank >> extent.rank_shift
+        self._changes[*cell, ChoreState.BLOCKED.value] += 1
 
-    def move(self, level: int, rank: int, before: ChoreState, after: ChoreState) -> None:
+    def move(self, level: int, rank: int, before: str, after: str) -> None:
         """Take a change of state."""
-        self._changes[level, rank, before.value] -= 1
-        self._changes[level, rank, after.value] += 1
+        extent = self._look()
+        level, rank = level >> extent.level_shift, rank >> extent.rank_shift
+        self._changes[level, rank, before] -= 1
+        self._changes[level, rank, after] += 1
 
     def write(self) -> None:
         """Write what has changed since."""
         if not self._changes:
             return
-        extent = known = read_extent(self._database)
-        num_levels = max(level for level, _, _ in self._changes) + 1
-        num_ranks = max(rank for _, rank, _ in self._changes) + 1
-        extent = extent._replace(
-            num_levels=max(extent.num_levels, num_levels),
-            num_ranks=max(extent.num_ranks, num_ranks),
-        )
-        by_cell: Counter[tuple[int, int, str]] = Counter()
-        for (level, rank, state), count in self._changes.items():
-            by_cell[level >> extent.level_shift, rank >> extent.rank_shift, state] += count
-        self._changes.clear()
+        extent, known = self._extent, self._known
+        self._known = None  # somebody else may change it before the next batch
         self._database.executemany(
             "INSERT INTO cells VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET count = count + excluded.count",
-            [(*cell, count) for cell, count in by_cell.items() if count],
+            [(*cell, count) for cell, count in self._changes.items() if count],
         )
+        self._changes.clear()
         while self._num_cells() > MAX_CELLS:
             extent = self._coarsen(extent)
         if extent != known:
             self._database.execute("DELETE FROM extent")
             self._database.execute("INSERT INTO extent VALUES (?, ?, ?, ?)", extent)
+
+    def _look(self) -> Extent:
+        if self._known is None:
+            self._known = self._extent = read_extent(self._database)
+        return self._extent
 
     def _num_cells(self) -> int:
         count = "SELECT count(*) FROM (SELECT DISTINCT level, rank FROM cells)"

@@ -16,6 +16,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import Any, NamedTuple
 
+from matensemble.dashboard.index.schema import indexed_by
 from matensemble.model import ChoreState, Reason
 
 MAX_LIMIT = 500
@@ -24,7 +25,8 @@ MAX_GROUPS = 1_000
 MAX_CLUSTERS = 200
 MAX_CURSOR = 200
 MANY = 20_000
-"""Chores from which on walking the index of the sorting key beats sorting what a filter leaves."""
+"""Chores from which on walking the index of the sorting key beats sorting what a filter leaves; and
+of which the numbers are not kept, where their ids hold a text."""
 
 COLUMNS = (
     "id, name, kind, state, attempt, reason, exit_code, detail, root, host, "
@@ -55,6 +57,8 @@ _KEYS = {
 }
 _WALKS = {Sort.SECONDS: "by_seconds", Sort.ENDED_AT: "by_ended"}
 
+_LIKE = "id LIKE ? ESCAPE '\\'"
+
 
 class CursorError(ValueError):
     """A cursor that no page of this sorting has given."""
@@ -76,13 +80,13 @@ class ChoreFilter:
     text: str | None = None
     """Part of an id, upper or lower case."""
 
-    def where(self, total: int = 0) -> tuple[list[str], list[Any]]:
+    def where(self, numbers: list[int] | None = None) -> tuple[list[str], list[Any]]:
         """Return the conditions and their values.
 
         Parameters
         ----------
-        total
-            Where rows are to be read: how many chores the filter leaves; 0 for counting.
+        numbers
+            All whose id holds the text, where that is known.
         """
         conditions: list[str] = []
         values: list[Any] = []
@@ -93,14 +97,12 @@ class ChoreFilter:
                 values.append(value.value if isinstance(value, StrEnum) else value)
         if self.is_retried:
             conditions.append("attempt > 1")
-        if self.text:
-            like = "id LIKE ? ESCAPE '\\'"
-            if 0 < total <= MANY:
-                # Looking for few among all ids: these stand in an index, a third of all rows.
-                like = f"number IN (SELECT number FROM chores WHERE {like})"
-            conditions.append(like)
-            escaped = self.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-            values.append(f"%{escaped}%")
+        if numbers is not None:
+            conditions.append("number IN (SELECT value FROM json_each(?))")
+            values.append(json.dumps(numbers))
+        elif self.text:
+            conditions.append(_LIKE)
+            values.append(_pattern(self.text))
         return conditions, values
 
     @property
@@ -118,12 +120,29 @@ class Page(NamedTuple):
     """Cursor of the page behind; None at the end."""
 
 
-def count_chores(database: sqlite3.Connection, wanted: ChoreFilter) -> int:
-    """Return how many chores a filter leaves."""
-    conditions, values = wanted.where()
-    column, table = ("sum(count)", "counts") if wanted.is_counted else ("count(*)", "chores")
-    found = database.execute(f"SELECT {column} FROM {table} {_clause(conditions)}", values)
-    return int(found.fetchone()[0] or 0)
+class Found(NamedTuple):
+    """What is known of the chores that a filter leaves before any of them is read."""
+
+    total: int
+    numbers: list[int] | None
+    """Of the chores whose id holds the text; None where none is asked for, or `MANY` do."""
+
+
+def find_chores(database: sqlite3.Connection, wanted: ChoreFilter) -> Found:
+    """Return how many chores a filter leaves; of the ids each is looked at once."""
+    if not wanted.text:
+        return Found(_count(database, wanted, None), None)
+    by_id = f"FROM chores WHERE {_LIKE} AND id > ? ORDER BY id"
+    pattern = _pattern(wanted.text)
+    ids = database.execute(f"SELECT id, number {by_id} LIMIT ?", (pattern, "", MANY)).fetchall()
+    numbers = [number for _, number in ids]
+    is_text_all = wanted == ChoreFilter(text=wanted.text)
+    if len(ids) < MANY:
+        return Found(len(ids) if is_text_all else _count(database, wanted, numbers), numbers)
+    if not is_text_all:
+        return Found(_count(database, wanted, None), None)
+    behind = database.execute(f"SELECT count(*) {by_id}", (pattern, ids[-1]["id"])).fetchone()[0]
+    return Found(len(ids) + behind, None)
 
 
 def read_page(
@@ -134,7 +153,7 @@ def read_page(
     is_descending: bool,
     cursor: str | None,
     limit: int,
-    total: int,
+    found: Found,
 ) -> Page:
     """Return one page of the chores that a filter leaves.
 
@@ -150,8 +169,8 @@ def read_page(
         `Page.next` of the page before; None: from the beginning.
     limit
         Chores, from 1.
-    total
-        As `count_chores` returned it.
+    found
+        As `find_chores` returned it.
 
     Raises
     ------
@@ -159,14 +178,15 @@ def read_page(
         If the cursor is none of this sorting.
     """
     after = [] if cursor is None else _decode_cursor(cursor, sort, is_descending)
+    total = found.total
     if not total:
         return Page([], None)
-    conditions, values = wanted.where(total)
+    conditions, values = wanted.where(found.numbers)
     key = _key(sort, total)
     if after:
         conditions.append(f"({key}, number) {'<' if is_descending else '>'} (?, ?)")
         values += after
-    select = _select(sort, is_descending, conditions, total)
+    select = _select(database, sort, is_descending, conditions, total)
     rows = database.execute(f"{select} LIMIT ?", [*values, limit + 1]).fetchall()
     if len(rows) <= limit:
         return Page(rows, None)
@@ -179,9 +199,9 @@ def read_all(
     database: sqlite3.Connection, wanted: ChoreFilter, *, sort: Sort, is_descending: bool
 ) -> Iterator[sqlite3.Row]:
     """Yield all chores that a filter leaves, sorted as by `read_page`; O(1) memory."""
-    total = count_chores(database, wanted)
-    conditions, values = wanted.where(total)
-    yield from database.execute(_select(sort, is_descending, conditions, total), values)
+    total, numbers = find_chores(database, wanted)
+    conditions, values = wanted.where(numbers)
+    yield from database.execute(_select(database, sort, is_descending, conditions, total), values)
 
 
 def find_chore(database: sqlite3.Connection, chore_id: str) -> sqlite3.Row | None:
@@ -238,9 +258,27 @@ def read_clusters(
     return [(row, database.execute(sample, (row["id"],)).fetchone()) for row in clusters]
 
 
-def _select(sort: Sort, is_descending: bool, conditions: list[str], total: int) -> str:
+def _count(database: sqlite3.Connection, wanted: ChoreFilter, numbers: list[int] | None) -> int:
+    conditions, values = wanted.where(numbers)
+    column, table = ("sum(count)", "counts") if wanted.is_counted else ("count(*)", "chores")
+    found = database.execute(f"SELECT {column} FROM {table} {_clause(conditions)}", values)
+    return int(found.fetchone()[0] or 0)
+
+
+def _pattern(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def _select(
+    database: sqlite3.Connection,
+    sort: Sort,
+    is_descending: bool,
+    conditions: list[str],
+    total: int,
+) -> str:
     key, direction = _key(sort, total), "DESC" if is_descending else "ASC"
-    hint = f"INDEXED BY {_WALKS[sort]}" if sort in _WALKS and total > MANY else ""
+    hint = indexed_by(database, _WALKS[sort]) if sort in _WALKS and total > MANY else ""
     order = f"{key} {direction}" + (f", number {direction}" if sort in _WALKS else "")
     return (
         f"SELECT {COLUMNS}, number, {key} AS sort_key FROM chores {hint} "

@@ -8,12 +8,10 @@ which are kept up to date with each batch. What a record means for a chore's sta
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from matensemble.dashboard.index.admission import Admission
@@ -26,28 +24,21 @@ from matensemble.dashboard.index.bounds import (
     request_of,
 )
 from matensemble.dashboard.index.cells import Cells
+from matensemble.dashboard.index.durations import DurationCounts
 from matensemble.dashboard.index.events import NOTHING, EventKind, capacity_of, event_of
 from matensemble.dashboard.index.lanes import Lanes
 from matensemble.dashboard.index.moments import Moments
+from matensemble.dashboard.index.rows import STATE_TEXT, Row, read_row, read_rows, write_rows
 from matensemble.errors import FormatError
 from matensemble.model import ChoreState, Reason
 from matensemble.records import JournalRecord, RecordKind
-from matensemble.standing import UNTOUCHED, Standing, after
+from matensemble.standing import Standing, after
 
 MAX_CLUSTERS = 1_000
 """Clusters by pattern; what fails in yet another way is one cluster by its reason."""
 MAX_PATTERN = 200
 _VARIABLE = re.compile(
     r"'[^']*'|\"[^\"]*\"|(?<!\w)/[^\s:,;]+|0x[0-9a-fA-F]+|[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
-)
-_FURTHER = ("retries", "losses", "resources", "nice", "avoid", "source")
-_COLUMNS = (
-    "state, attempt, reason, exit_code, detail, root, host, jobid, submitted_at, started_at, "
-    "ended_at, seconds, started_epoch, started_monotonic, cluster, cores, gpus, further"
-)
-_UPDATE = (
-    f"UPDATE chores SET ({_COLUMNS}) = ({', '.join('?' * len(_COLUMNS.split(', ')))}) "
-    "WHERE number = ?"
 )
 _INSERT_ATTEMPT = (
     "INSERT OR REPLACE INTO attempts (chore, attempt, reason, exit_code, detail, host, jobid, "
@@ -65,39 +56,6 @@ _ENDS = frozenset(
     )
 )
 _RUNNING = ChoreState.RUNNING
-
-
-@dataclass(slots=True)
-class Row:
-    """A chore in memory."""
-
-    number: int
-    id: str
-    name: str
-    level: int
-    rank: int
-    standing: Standing
-    host: str = ""
-    jobid: str | None = None
-    submitted_at: float = 0.0
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    seconds: float = -1.0
-    started_epoch: int = 0
-    """0 also where it ran when its driver ended: nobody knows for how long."""
-    started_monotonic: float = 0.0
-    cluster: int | None = None
-    cores: int = 1
-    gpus: int = 0
-    written_state: ChoreState = ChoreState.BLOCKED
-    """What the tables of counts know of it, and of its cluster."""
-    written_cluster: int | None = None
-
-    def forget_attempt(self) -> None:
-        """Blank what belongs to an attempt."""
-        self.host, self.jobid = "", None
-        self.submitted_at = self.started_at = self.ended_at = 0.0
-        self.seconds = -1.0
 
 
 def pattern_of(detail: str) -> str:
@@ -120,10 +78,11 @@ class Fold:
         self._admission = Admission(database, self._cells)
         self._moments = Moments()
         self._lanes = Lanes()
+        self._durations = DurationCounts()
         self._rows: dict[str, Row] = {}
         self._touched: dict[str, Row] = {}
         self._attempts: list[tuple[Any, ...]] = []
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counts: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._clusters: dict[tuple[str, str], int] | None = None
 
     def forget(self) -> None:
@@ -133,6 +92,11 @@ class Fold:
     def admit(self, part: int, offset: int, length: int, header: Mapping[str, Any]) -> None:
         """Add the next chore; see `Admission.admit`."""
         self._admission.admit(part, offset, length, header)
+
+    def expect(self, records: Iterable[JournalRecord]) -> None:
+        """Read at once the chores that the next records are about, as far as they are there."""
+        ids = {record.chore_id for record in records if type(record.chore_id) is str}
+        self._rows |= read_rows(self._database, ids - self._rows.keys())
 
     def apply(self, record: JournalRecord, part: int, offset: int, length: int) -> None:
         """Take the next record.
@@ -191,27 +155,31 @@ class Fold:
         self._admission.write()
         self._moments.write(self._database)
         self._lanes.write(self._database)
-        rows = []
         failed: Counter[int] = Counter()
         skipped: Counter[int] = Counter()
         for row in self._touched.values():
-            state = row.standing.state
-            if state is not row.written_state:
-                self._counts[row.name, row.written_state.value] -= 1
-                self._counts[row.name, state.value] += 1
-                self._cells.move(row.level, row.rank, row.written_state, state)
-            if (row.cluster, state) != (row.written_cluster, row.written_state):
+            state, before = row.standing.state, row.written_state
+            if state is not before:
+                old, new = STATE_TEXT[before], STATE_TEXT[state]
+                self._counts[row.name, old] -= 1
+                self._counts[row.name, new] += 1
+                self._cells.move(row.level, row.rank, old, new)
+            if (row.cluster, state) != (row.written_cluster, before):
                 for cluster, its_state, by in (
-                    (row.written_cluster, row.written_state, -1),
+                    (row.written_cluster, before, -1),
                     (row.cluster, state, 1),
                 ):
                     if cluster is not None:
                         (skipped if its_state is ChoreState.SKIPPED else failed)[cluster] += by
+            if row.seconds != row.written_seconds:
+                self._durations.count(row.name, row.written_seconds, -1)
+                self._durations.count(row.name, row.seconds, 1)
             row.written_state, row.written_cluster = state, row.cluster
-            rows.append(_values(row))
+            row.written_seconds = row.seconds
         self._cells.write()
+        self._durations.write(self._database)
         write = self._database.executemany
-        write(_UPDATE, rows)
+        write_rows(self._database, self._touched.values())
         write(_INSERT_ATTEMPT, self._attempts)
         write(
             "INSERT INTO counts VALUES (?, ?, ?) "
@@ -331,11 +299,7 @@ class Fold:
     def _row(self, chore_id: str) -> Row:
         row = self._rows.get(chore_id)
         if row is None:
-            select = f"SELECT number, name, level, rank, {_COLUMNS} FROM chores WHERE id = ?"
-            found = self._database.execute(select, (chore_id,)).fetchone()
-            if found is None:
-                raise ValueError(f"{clean(chore_id, MAX_NAME)!r} is no chore of this run")
-            row = self._rows[chore_id] = _row_of(chore_id, *found)
+            row = self._rows[chore_id] = read_row(self._database, chore_id)
         return row
 
 
@@ -349,36 +313,6 @@ def _check(record: JournalRecord) -> None:
         raise ValueError("one of its numbers is none")
     if not (0 < epoch < MAX_NUMBER and 0 < sequence < MAX_SEQUENCE):
         raise ValueError("its place is none")
-
-
-def _row_of(chore_id: str, number: int, name: str, level: int, rank: int, *columns: Any) -> Row:
-    state, attempt, reason, exit_code, detail, root, host, jobid, *facts, further = columns
-    standing = UNTOUCHED
-    if state != ChoreState.BLOCKED or attempt or further:
-        standing = Standing(
-            ChoreState(state), attempt, reason and Reason(reason), exit_code, detail, root
-        )
-        if standing.is_live:
-            standing = standing._replace(host=host, jobid=jobid)
-        if further:
-            told = json.loads(further)
-            standing = standing._replace(**told | {"avoid": tuple(told["avoid"])})
-    row = Row(number, chore_id, name, level, rank, standing, host, jobid, *facts)
-    row.written_state, row.written_cluster = standing.state, row.cluster
-    return row
-
-
-def _values(row: Row) -> tuple[Any, ...]:
-    s = row.standing
-    further = None
-    if s[8:] != UNTOUCHED[8:]:
-        further = json.dumps({name: getattr(s, name) for name in _FURTHER})
-    return (
-        s.state.value, s.attempt, s.reason and s.reason.value, s.exit_code, clean(s.detail),
-        s.root, row.host, row.jobid, row.submitted_at, row.started_at, row.ended_at, row.seconds,
-        row.started_epoch, row.started_monotonic, row.cluster, row.cores, row.gpus, further,
-        row.number,
-    )  # fmt: skip
 
 
 def _swapped(counts: Counter[int]) -> list[tuple[int, int]]:

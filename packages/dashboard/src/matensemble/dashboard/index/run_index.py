@@ -9,20 +9,24 @@ and a killed one leaves no half batch. Called by `feed`; only reads the run.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from matensemble.dashboard.index.fold import Fold
-from matensemble.dashboard.index.schema import open_for_writing, reset
+from matensemble.dashboard.index.schema import add_sorting, open_for_writing, reset
 from matensemble.dashboard.index.tail import Bookmark, bookmark, fits, lines_from
 from matensemble.errors import FormatError
 from matensemble.foreign_json import open_foreign, parse_foreign_json
-from matensemble.records import Chapter, journal_chain, scan_lines
+from matensemble.records import Chapter, JournalRecord, journal_chain, scan_lines
 from matensemble.workdir import RunDir
 
 BATCH_LINES = 20_000
 """Lines a transaction: fewer cost more writes, more cost memory and let others wait."""
+
+PIECE_LINES = 1_000
+"""Records whose chores are read at once."""
 
 BATCH_BYTES = 64 * 1024 * 1024
 """Bytes of headers a transaction, from which on it ends: a chore may have very many upstream."""
@@ -106,6 +110,8 @@ class RunIndex:
                 run_problem = error
                 is_complete = False
             self._fold.write()
+            if is_complete or run_problem is not None:
+                add_sorting(self._database)
             if self._has_changed:
                 self._database.execute(_NEXT_GENERATION)
             self._database.execute("COMMIT")
@@ -254,17 +260,14 @@ class RunIndex:
                 skip_damaged=chapter.is_recovered,
             )
             try:
-                for end, record in islice(records, budget):
-                    assert record is not None  # all are wanted
-                    is_next = record.sequence == sequence + 1 and record.epoch == (
-                        epoch or record.epoch
-                    )
-                    if not (is_next or chapter.is_recovered):
-                        problem = f"record {record.sequence} stands behind record {sequence}"
-                        raise FormatError(str(chapter.path), problem)
-                    self._fold.apply(record, part, offset, end - offset)
-                    offset, epoch, sequence = end, record.epoch, record.sequence
-                    num_read += 1
+                for piece in _in_pieces(records, budget):
+                    if not num_read and not chapter.is_recovered:
+                        _check_order(chapter, piece[0][1], epoch, sequence)
+                    self._fold.expect(record for _, record in piece)
+                    for end, record in piece:
+                        self._fold.apply(record, part, offset, end - offset)
+                        offset, epoch, sequence = end, record.epoch, record.sequence
+                        num_read += 1
             finally:
                 self._set(
                     marks, part, Mark(bookmark(file, offset), chapter.length, epoch, sequence)
@@ -279,3 +282,31 @@ class RunIndex:
                 "INSERT OR REPLACE INTO bookmarks VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (part, *mark.bookmark, mark.length, mark.epoch, mark.sequence),
             )
+
+
+def _in_pieces(
+    records: Iterator[tuple[int, JournalRecord | None]], number: int
+) -> Iterator[list[tuple[int, JournalRecord]]]:
+    """Yield up to so many records by pieces; where they end with an error, those before it too."""
+    problem: FormatError | None = None
+    piece: list[tuple[int, JournalRecord]] = []
+    try:
+        for end, record in islice(records, number):
+            assert record is not None  # all are wanted
+            piece.append((end, record))
+            if len(piece) == PIECE_LINES:
+                yield piece
+                piece = []
+    except FormatError as error:
+        problem = error
+    if piece:
+        yield piece
+    if problem is not None:
+        raise problem
+
+
+def _check_order(chapter: Chapter, record: JournalRecord, epoch: int, sequence: int) -> None:
+    """Raise FormatError if a record cannot follow those before this batch; the rest is checked."""
+    if record.sequence != sequence + 1 or record.epoch != (epoch or record.epoch):
+        problem = f"record {record.sequence} stands behind record {sequence}"
+        raise FormatError(str(chapter.path), problem)

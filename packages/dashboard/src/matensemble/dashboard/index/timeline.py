@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from matensemble.dashboard.index.bins import Bins, Window, bins_of
 from matensemble.dashboard.index.minutes import COUNTS, LOADS, SECONDS as MINUTE, sum_moments
 from matensemble.dashboard.index.occupancy import Occupancy
+from matensemble.dashboard.index.schema import indexed_by
 from matensemble.model import ChoreState, Reason
 
 MAX_BARS = 2_000
@@ -198,7 +199,7 @@ def _select_attempts(
     ):
         yield from database.execute(
             f"SELECT {columns.format(id='id', state='state', name='name')} FROM chores "
-            f"INDEXED BY {index} WHERE {condition} LIMIT :limit",
+            f"{indexed_by(database, index)} WHERE {condition} LIMIT :limit",
             values,
         )
     state = (

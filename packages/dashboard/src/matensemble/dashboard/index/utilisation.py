@@ -1,14 +1,12 @@
-"""What each host and each group used, and how long the chores of a group ran.
+"""What each host and each group used.
 
-Owns the sums; they are read from the minutes of `lanes`, and durations from an index that has them
-sorted, so that a million chores are not looked at one by one. Called by the routes.
+Owns the sums; they are read from the minutes of `lanes`, so that a million chores are not looked at
+one by one. Called by the routes.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
-from math import ceil
 from typing import NamedTuple
 
 from matensemble.dashboard.index.bins import Window
@@ -30,17 +28,6 @@ class LaneUse(NamedTuple):
     failed: int
     core_seconds: float
     gpu_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """How long the chores of a group ran, in seconds; None where none has ended."""
-
-    count: int
-    total: float | None
-    median: float | None
-    p95: float | None
-    max: float | None
 
 
 def read_use(
@@ -84,25 +71,3 @@ def count_lanes(database: sqlite3.Connection, axis: Axis) -> int:
     """Return how many hosts, or groups, have run something."""
     found = database.execute("SELECT count(DISTINCT lane) FROM lanes WHERE axis = ?", (axis.value,))
     return int(found.fetchone()[0])
-
-
-def read_durations(database: sqlite3.Connection, group: str) -> Durations:
-    """Return how long the chores of a group ran, by their latest attempts that have ended.
-
-    Quantiles are durations that occurred: the lowest such that so many are not longer.
-    """
-    ended = "FROM chores INDEXED BY by_name_seconds WHERE name = ? AND seconds >= 0"
-    count, total, longest = database.execute(
-        f"SELECT count(*), sum(seconds), max(seconds) {ended}", (group,)
-    ).fetchone()
-    if not count:
-        return Durations(0, None, None, None, None)
-    median, p95 = (
-        # From the end that is nearer: what is skipped is walked over.
-        database.execute(
-            f"SELECT seconds {ended} ORDER BY seconds DESC LIMIT 1 OFFSET ?",
-            (group, count - ceil(share * count)),
-        ).fetchone()[0]
-        for share in (0.5, 0.95)
-    )
-    return Durations(count, total, median, p95, longest)

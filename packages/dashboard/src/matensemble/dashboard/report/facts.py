@@ -16,16 +16,16 @@ from matensemble.dashboard.index.bounds import clean
 from matensemble.dashboard.index.chores import (
     ChoreFilter,
     Sort,
-    count_chores,
     count_states,
+    find_chores,
     read_clusters,
     read_groups,
     read_page,
 )
+from matensemble.dashboard.index.durations import Durations, read_durations
 from matensemble.dashboard.index.feed import Freshness
 from matensemble.dashboard.index.history import read_events
 from matensemble.dashboard.index.series import count_moments, integrate_load, integrate_room
-from matensemble.dashboard.index.utilisation import Durations, read_durations
 from matensemble.dashboard.report.charts import Chart, draw
 from matensemble.dashboard.routes.extent import NOTHING, find_extent
 from matensemble.dashboard.routes.runs import describe_run
@@ -196,7 +196,7 @@ def _slowest(database: sqlite3.Connection) -> list[sqlite3.Row]:
         is_descending=True,
         cursor=None,
         limit=MAX_SLOWEST,
-        total=count_chores(database, wanted),
+        found=find_chores(database, wanted),
     )
     return [row for row in page.rows if row["seconds"] is not None]
 

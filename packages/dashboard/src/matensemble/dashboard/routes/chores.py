@@ -23,8 +23,8 @@ from matensemble.dashboard.index.chores import (
     ChoreFilter,
     CursorError,
     Sort,
-    count_chores,
     find_chore,
+    find_chores,
     read_all,
     read_attempts,
     read_clusters,
@@ -113,7 +113,7 @@ def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             question = Question(wanted, sort, descending)
             return _table(indexes, run_id, question, format)
         with indexes.open(run_id) as (database, freshness):
-            total = count_chores(database, wanted)
+            found = find_chores(database, wanted)
             try:
                 page = read_page(
                     database,
@@ -122,14 +122,14 @@ def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
                     is_descending=descending,
                     cursor=cursor,
                     limit=limit,
-                    total=total,
+                    found=found,
                 )
             except CursorError as error:
                 problem = {"loc": ("query", "cursor"), "msg": str(error)}
                 raise RequestValidationError([problem]) from error
         return ChorePageResponse(
             chores=[ChoreRow(**dict(row)) for row in page.rows],
-            total=total,
+            total=found.total,
             next=page.next,
             freshness=_fresh(freshness),
         )

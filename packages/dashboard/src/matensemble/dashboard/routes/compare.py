@@ -11,8 +11,8 @@ from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from matensemble.dashboard.index.chores import count_states, read_clusters, read_groups
 from matensemble.dashboard.index.comparison import compare_chores
+from matensemble.dashboard.index.durations import Durations, read_durations
 from matensemble.dashboard.index.feed import Freshness, Indexes
-from matensemble.dashboard.index.utilisation import Durations, read_durations
 from matensemble.dashboard.schemas import FreshnessResponse
 from matensemble.model import ChoreState, Reason
 

@@ -9,10 +9,11 @@ from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt
 
 from matensemble.dashboard.catalog import Catalog
 from matensemble.dashboard.index.bins import gaps_of
+from matensemble.dashboard.index.durations import read_durations
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.index.series import integrate_load, integrate_room
 from matensemble.dashboard.index.timeline import Axis
-from matensemble.dashboard.index.utilisation import LaneUse, count_lanes, read_durations, read_use
+from matensemble.dashboard.index.utilisation import LaneUse, count_lanes, read_use
 from matensemble.dashboard.routes.extent import ExtentResponse, find_extent
 from matensemble.dashboard.schemas import FreshnessResponse
 
