@@ -1,4 +1,5 @@
 /** A table of chores of any length: only the rows in the window are on the page. */
+import { useQueryClient } from "@tanstack/react-query";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useRef, useState } from "react";
 import { Link, useNavigate } from "react-router";
@@ -81,13 +82,6 @@ function instantColumn(name: string, field: "started_at" | "ended_at"): Column {
   };
 }
 
-/** Where the reader of the latest table was: who comes back from a chore finds the place again. */
-const latest = { table: "", offset: 0 };
-
-function remember(table: string, offset: number): void {
-  Object.assign(latest, { table, offset });
-}
-
 interface ChoreTableProps {
   runId: string;
   /** What the rows answer. */
@@ -102,14 +96,14 @@ interface ChoreTableProps {
 export function ChoreTable({ runId, question, numRows, total, isStale, onSort }: ChoreTableProps) {
   const region = useRef<HTMLDivElement>(null);
   const navigate = useNavigate();
-  const table = `${runId}?${formatQuestion(question)}`;
+  const place = usePlace(runId, question, numRows);
   // eslint-disable-next-line react-hooks/incompatible-library -- its functions are not memoised here
   const virtualizer = useVirtualizer({
     count: numRows,
     getScrollElement: () => region.current,
     estimateSize: () => ROW_PIXELS,
     overscan: OVERSCAN,
-    initialOffset: () => (latest.table === table ? latest.offset : 0),
+    initialOffset: place.offset,
     // Until the window is measured.
     initialRect: { width: 1200, height: 20 * ROW_PIXELS },
   });
@@ -138,7 +132,7 @@ export function ChoreTable({ runId, question, numRows, total, isStale, onSort }:
       tabIndex={0}
       ref={region}
       onScroll={(event) => {
-        remember(table, event.currentTarget.scrollTop);
+        place.remember(event.currentTarget.scrollTop);
       }}
     >
       <table className="chore-table" aria-rowcount={total + 1} aria-busy={isStale}>
@@ -277,6 +271,21 @@ function useCurrentRow(
     go(-1);
   });
   return current;
+}
+
+/** Who comes back from a chore finds the place in the table again. */
+function usePlace(runId: string, question: ChoreQuestion, numRows: number) {
+  const queryClient = useQueryClient();
+  const key = ["chorePlace", runId, formatQuestion(question)];
+  return {
+    offset: () => {
+      const offset = queryClient.getQueryData<number>(key) ?? 0;
+      return offset < numRows * ROW_PIXELS ? offset : 0;
+    },
+    remember: (offset: number) => {
+      queryClient.setQueryData(key, offset);
+    },
+  };
 }
 
 function hasSelection(): boolean {

@@ -48,12 +48,12 @@ export function ChoresPage() {
       {first !== undefined && (
         <>
           <div className="table-head">
-            <TotalLine question={address.question} total={total} />
+            <TotalLine question={question} total={total} isStale={isStale} />
             <BulkActions runId={runId} question={question} chores={first.chores} total={total} />
             <ExportLinks runId={runId} question={address.question} total={total} />
           </div>
           {total === 0 ? (
-            <NoChores isNarrowed={isFiltered(address.question)} onClear={address.clear} />
+            <NoChores isNarrowed={isFiltered(question)} onClear={address.clear} />
           ) : (
             <ChoreTable
               // Another question begins at the top.
@@ -105,8 +105,16 @@ function useQuestion() {
   return { question: parseQuestion(params), change, clear, sort };
 }
 
+interface TotalLineProps {
+  /** What the total belongs to. */
+  question: ChoreQuestion;
+  total: number;
+  /** Whether something else is asked for meanwhile. */
+  isStale: boolean;
+}
+
 /** How many there are, always: of the run, and of what is asked for. */
-function TotalLine({ question, total }: { question: ChoreQuestion; total: number }) {
+function TotalLine({ question, total, isStale }: TotalLineProps) {
   const counts = useRun().status?.counts;
   const all = Math.max(total, counts?.total ?? 0);
   const failed = counts?.failed ?? 0;
@@ -121,6 +129,7 @@ function TotalLine({ question, total }: { question: ChoreQuestion; total: number
           <strong>{formatQuantity(all, "chore")}</strong>, {formatCount(failed)} failed
         </>
       )}
+      {isStale && " – looking…"}
     </p>
   );
 }
