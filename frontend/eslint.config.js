@@ -28,6 +28,10 @@ export default tseslint.config(
           selector: "JSXAttribute[name.name=/^dangerouslySetInnerHTML$/]",
           message: "Content of a run is never markup.",
         },
+        {
+          selector: "MemberExpression[property.name=/^(innerHTML|outerHTML|insertAdjacentHTML|srcdoc)$/]",
+          message: "Content of a run is never markup.",
+        },
       ],
     },
   },
