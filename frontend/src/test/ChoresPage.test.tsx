@@ -169,6 +169,22 @@ it("moves by j and k, and opens by Enter or a click", async () => {
   });
 });
 
+it("comes back from a chore to the place in the table", async () => {
+  server.use(refuse(`${PAGE_URL}/chore-relax-0107`, 404, "has no chore of that id"));
+  const { router } = openPage(PAGE_URL);
+  await screen.findByText("chore-relax-0000");
+  const region = screen.getByRole("region", { name: "Chores" });
+  act(() => {
+    region.scrollTop = 3200;
+    fireEvent.scroll(region);
+  });
+  await userEvent.click(await screen.findByText("chore-relax-0107"));
+  await screen.findByText("has no chore of that id");
+  await act(() => router.navigate(-1));
+  expect(await screen.findByText("chore-relax-0107")).toBeVisible();
+  expect(screen.queryByText("chore-relax-0000")).toBeNull();
+});
+
 it("offers to retry what the conditions leave, where that is allowed", async () => {
   server.use(
     answer("/settings", { version: "0.6.0", root: "~", is_single_run: false, allow_actions: true }),
