@@ -8,6 +8,7 @@ by then. Called by `fold` within a transaction; memory does not grow with the ru
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,12 @@ MAX_KNOWN = 50_000
 """Chores, levels and groups that are remembered; the others are looked up."""
 MAX_EDGES = 20_000
 """Edges that are written in one piece: a single chore may have a million."""
+MAX_EXPECTED = 20_000
+"""Chores that are looked up at once; of more each when it is needed."""
+_SELECT = (
+    "SELECT id, number, name, level FROM (SELECT value FROM json_each(?)) "
+    "CROSS JOIN chores ON id = value"
+)
 _INSERT = (
     "INSERT INTO chores (number, id, name, kind, part, offset, length, cores, gpus, level, rank) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -70,6 +77,25 @@ class Admission:
         self._edges: list[tuple[int, int]] = []
         self._counts: Counter[str] = Counter()
         self._group_edges: Counter[tuple[str, str]] = Counter()
+
+    def expect(self, headers: Iterable[Any]) -> None:
+        """Look up at once what the next headers depend on, as far as it is there.
+
+        Parameters
+        ----------
+        headers
+            As they were read: any values.
+        """
+        upstream: set[str] = set()
+        for header in headers:
+            if isinstance(header, dict):
+                for deps in (header.get("deps"), header.get("after")):
+                    if isinstance(deps, list) and len(deps) <= MAX_EXPECTED:
+                        upstream.update(dep for dep in deps if type(dep) is str)
+        unknown = upstream - self._places.keys()
+        if 0 < len(unknown) <= MAX_EXPECTED:
+            for chore_id, *place in self._database.execute(_SELECT, (json.dumps(list(unknown)),)):
+                self._remember(chore_id, Place(*place))
 
     def admit(self, part: int, offset: int, length: int, header: Mapping[str, Any]) -> None:
         """Add the next chore.

@@ -89,6 +89,10 @@ class Fold:
         """Drop what is remembered: the tables were changed by somebody else, or not written."""
         self.__init__(self._database)  # type: ignore[misc]
 
+    def expect_upstream(self, headers: Iterable[Any]) -> None:
+        """Look up at once what the next headers depend on; see `Admission.expect`."""
+        self._admission.expect(headers)
+
     def admit(self, part: int, offset: int, length: int, header: Mapping[str, Any]) -> None:
         """Add the next chore; see `Admission.admit`."""
         self._admission.admit(part, offset, length, header)

@@ -29,9 +29,8 @@ class Lanes:
     """What happened on some lanes, to be added to the table."""
 
     def __init__(self) -> None:
-        self._minutes: defaultdict[tuple[str, str, int], list[float]] = defaultdict(
-            lambda: [0] * len(_COLUMNS)
-        )
+        # By host, group and minute; each is a row for the one lane and for the other.
+        self._minutes: defaultdict[tuple[str, str, int], list[float]] = defaultdict(_nothing)
 
     def occupy(
         self, host: str, group: str, wall: float, running: int, cores: int, gpus: int
@@ -39,14 +38,13 @@ class Lanes:
         """Note that so many attempts more run, on so many more cores and GPUs; or fewer."""
         minute = int(wall // SECONDS)
         rest = (minute + 1) * SECONDS - wall
-        for key in (("host", host, minute), ("group", group, minute)):
-            row = self._minutes[key]
-            row[0] += running
-            row[1] += cores
-            row[2] += gpus
-            row[3] += running * rest
-            row[4] += cores * rest
-            row[5] += gpus * rest
+        row = self._minutes[host, group, minute]
+        row[0] += running
+        row[1] += cores
+        row[2] += gpus
+        row[3] += running * rest
+        row[4] += cores * rest
+        row[5] += gpus * rest
 
     def count(self, host: str, group: str, record: JournalRecord) -> None:
         """Count the end of an attempt that ran, if the record is one and tells how it was."""
@@ -58,11 +56,19 @@ class Lanes:
             place = _FAILED
         else:
             return
-        minute = int(record.wall // SECONDS)
-        for key in (("host", host, minute), ("group", group, minute)):
-            self._minutes[key][place] += 1
+        self._minutes[host, group, int(record.wall // SECONDS)][place] += 1
 
     def write(self, database: sqlite3.Connection) -> None:
         """Add it to the table, and forget it."""
-        database.executemany(_ADD, [(*key, *row) for key, row in self._minutes.items()])
+        lanes: defaultdict[tuple[str, str, int], list[float]] = defaultdict(_nothing)
+        for (host, group, minute), changes in self._minutes.items():
+            for key in (("host", host, minute), ("group", group, minute)):
+                row = lanes[key]
+                for place, change in enumerate(changes):
+                    row[place] += change
+        database.executemany(_ADD, [(*key, *row) for key, row in lanes.items()])
         self._minutes.clear()
+
+
+def _nothing() -> list[float]:
+    return [0] * len(_COLUMNS)

@@ -9,10 +9,10 @@ and a killed one leaves no half batch. Called by `feed`; only reads the run.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from matensemble.dashboard.index.fold import Fold
 from matensemble.dashboard.index.schema import add_sorting, open_for_writing, reset
@@ -22,11 +22,16 @@ from matensemble.foreign_json import open_foreign, parse_foreign_json
 from matensemble.records import Chapter, JournalRecord, journal_chain, scan_lines
 from matensemble.workdir import RunDir
 
+_T = TypeVar("_T")
+
 BATCH_LINES = 20_000
 """Lines a transaction: fewer cost more writes, more cost memory and let others wait."""
 
 PIECE_LINES = 1_000
-"""Records whose chores are read at once."""
+"""Headers or records that are taken in memory together, to look up at once what they are about."""
+
+PIECE_BYTES = 1024 * 1024
+"""Bytes of them from which on there are no more."""
 
 BATCH_BYTES = 64 * 1024 * 1024
 """Bytes of headers a transaction, from which on it ends: a chore may have very many upstream."""
@@ -222,17 +227,19 @@ class RunIndex:
         last, is_end = offset + BATCH_BYTES, False
         with open_foreign(path) as file:
             self._num_header_bytes = os.fstat(file.fileno()).st_size
-            lines = lines_from(file, offset, str(path))
+            headers = _headers(lines_from(file, offset, str(path)), offset, path)
             try:
-                for line in islice(lines, BATCH_LINES):
-                    self._fold.admit(0, offset, len(line), parse_foreign_json(line, path))
-                    offset += len(line)
+                for piece in _in_pieces(headers, offset, BATCH_LINES):
+                    self._fold.expect_upstream(header for _, header in piece)
+                    for end, header in piece:
+                        self._fold.admit(0, offset, end - offset, header)
+                        offset = end
                     if offset > last:
                         break
                 is_end = offset == self._num_header_bytes
             finally:
-                end = offset if is_end else None
-                self._set(marks, 0, Mark(bookmark(file, offset), end, 0, 0))
+                length = offset if is_end else None
+                self._set(marks, 0, Mark(bookmark(file, offset), length, 0, 0))
         return is_end
 
     def _read_journal(self, marks: dict[int, Mark]) -> bool:
@@ -260,7 +267,7 @@ class RunIndex:
                 skip_damaged=chapter.is_recovered,
             )
             try:
-                for piece in _in_pieces(records, budget):
+                for piece in _in_pieces(_whole(records), offset, budget):
                     if not num_read and not chapter.is_recovered:
                         _check_order(chapter, piece[0][1], epoch, sequence)
                     self._fold.expect(record for _, record in piece)
@@ -284,18 +291,43 @@ class RunIndex:
             )
 
 
+def _headers(lines: Iterable[bytes], offset: int, path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield the header in each line, with the offset behind it."""
+    for line in lines:
+        offset += len(line)
+        yield offset, parse_foreign_json(line, path)
+
+
+def _whole(
+    records: Iterable[tuple[int, JournalRecord | None]],
+) -> Iterator[tuple[int, JournalRecord]]:
+    for end, record in records:
+        assert record is not None  # all are wanted
+        yield end, record
+
+
 def _in_pieces(
-    records: Iterator[tuple[int, JournalRecord | None]], number: int
-) -> Iterator[list[tuple[int, JournalRecord]]]:
-    """Yield up to so many records by pieces; where they end with an error, those before it too."""
+    items: Iterator[tuple[int, _T]], offset: int, number: int
+) -> Iterator[list[tuple[int, _T]]]:
+    """Yield up to so many items by pieces; where they end with an error, those before it too.
+
+    Parameters
+    ----------
+    items
+        Each with the offset behind it.
+    offset
+        Where the first begins.
+    number
+        Of items in all.
+    """
     problem: FormatError | None = None
-    piece: list[tuple[int, JournalRecord]] = []
+    piece: list[tuple[int, _T]] = []
     try:
-        for end, record in islice(records, number):
-            assert record is not None  # all are wanted
-            piece.append((end, record))
-            if len(piece) == PIECE_LINES:
+        for item in islice(items, number):
+            piece.append(item)
+            if len(piece) == PIECE_LINES or item[0] - offset >= PIECE_BYTES:
                 yield piece
+                offset = item[0]
                 piece = []
     except FormatError as error:
         problem = error
