@@ -195,7 +195,7 @@ def test_a_driver_elsewhere_is_lost_when_it_is_silent(
 ) -> None:
     assert why_lost(make_status(), now) is None
     late = why_lost(make_status(), now + timedelta(seconds=99))
-    assert late == "no sign of life for 100 s from process 4242 on elsewhere"
+    assert late == "no sign of life for 1 min 40 s from process 4242 on elsewhere"
 
 
 def test_a_lost_driver_is_shown(

@@ -292,7 +292,7 @@ def leave_request(run: RunDir, request: Request) -> None:
 def withdraw_request(run: RunDir, request: Request) -> bool:
     """Remove a request that nobody has answered; return whether it was still there."""
     try:
-        (request_path(run, request.id)).unlink()
+        request_path(run, request.id).unlink()
     except FileNotFoundError:
         return False
     return True

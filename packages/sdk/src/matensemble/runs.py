@@ -19,6 +19,7 @@ from typing import NamedTuple
 from matensemble.errors import RunDirectoryError
 from matensemble.owner import Life, Owner, is_running, judge, present_owner
 from matensemble.status import RunStatus, read_status
+from matensemble.terminal import describe_seconds
 from matensemble.workdir import DIRECTORY_PREFIX, MANIFEST, RunDir
 
 SILENCE_SECONDS = 60.0
@@ -190,7 +191,7 @@ def _why_lost(status: RunStatus | None, owner: Owner | None) -> str | None:
 def _why_silent(instant: str | None, now: datetime | None, who: str) -> str | None:
     age = seconds_since(instant, now)
     if age is not None and age > SILENCE_SECONDS:
-        return f"no sign of life for {age:.0f} s from {who}"
+        return f"no sign of life for {describe_seconds(age)} from {who}"
     return None
 
 
