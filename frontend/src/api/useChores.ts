@@ -20,11 +20,9 @@ import { useState } from "react";
 import { formatQuestion, type ChoreQuestion } from "../lib/choreFilter";
 import { BASE_URL, client, take, type ChoreRow, type Schemas } from "./client";
 
-export const PAGE_ROWS = 200;
+const PAGE_ROWS = 200;
 /** How far down a table goes; the other end is reached by turning the order round. */
 export const MAX_ROWS = 500_000;
-/** How many chores the server puts into one answer. */
-export const MAX_JSON_ROWS = 500;
 const KEPT_MILLISECONDS = 30_000;
 const TRAIL_KEPT_MILLISECONDS = 600_000;
 
@@ -92,12 +90,9 @@ export function useChoreRows(
   };
 }
 
-/** Address of the chores that a question leaves, as a file: all as CSV, a page as JSON. */
+/** Address of all chores that a question leaves, as a file. */
 export function exportUrl(runId: string, question: ChoreQuestion, format: "csv" | "json"): string {
-  const search = [
-    format === "csv" ? "format=csv" : `limit=${MAX_JSON_ROWS}`,
-    formatQuestion(question),
-  ];
+  const search = [`format=${format}`, formatQuestion(question)];
   const path = `api/v1/runs/${encodeURIComponent(runId)}/chores`;
   return `${BASE_URL}${path}?${search.filter((part) => part !== "").join("&")}`;
 }

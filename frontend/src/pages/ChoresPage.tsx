@@ -2,7 +2,7 @@
 import { useCallback } from "react";
 import { useSearchParams } from "react-router";
 
-import { exportUrl, MAX_JSON_ROWS, MAX_ROWS, useChoreTable } from "../api/useChores";
+import { exportUrl, MAX_ROWS, useChoreTable } from "../api/useChores";
 import { useGroups } from "../api/useGroups";
 import { useUtilisation } from "../api/useUtilisation";
 import { ActionButton } from "../components/ActionButton";
@@ -50,7 +50,7 @@ export function ChoresPage() {
           <div className="table-head">
             <TotalLine question={question} total={total} isStale={isStale} />
             <BulkActions runId={runId} question={question} chores={first.chores} total={total} />
-            <ExportLinks runId={runId} question={address.question} total={total} />
+            <ExportLinks runId={runId} question={address.question} />
           </div>
           {total === 0 ? (
             <NoChores isNarrowed={isFiltered(question)} onClear={address.clear} />
@@ -134,15 +134,14 @@ function TotalLine({ question, total, isStale }: TotalLineProps) {
   );
 }
 
-function ExportLinks({ runId, question, total }: { runId: string; question: ChoreQuestion; total: number }) {
+function ExportLinks({ runId, question }: { runId: string; question: ChoreQuestion }) {
   return (
     <p className="exports">
-      <a href={exportUrl(runId, question, "csv")} download>
-        CSV
-      </a>
-      <a href={exportUrl(runId, question, "json")} download={`${runId}-chores.json`}>
-        JSON{total > MAX_JSON_ROWS && `, first ${formatCount(MAX_JSON_ROWS)}`}
-      </a>
+      {(["csv", "json"] as const).map((format) => (
+        <a key={format} href={exportUrl(runId, question, format)} download={`${runId}-chores.${format}`}>
+          {format.toUpperCase()}
+        </a>
+      ))}
     </p>
   );
 }

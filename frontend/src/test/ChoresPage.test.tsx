@@ -210,3 +210,13 @@ it("says why there is no answer", async () => {
   openPage(PAGE_URL);
   expect(await screen.findByText("the index is being built by another process")).toBeVisible();
 });
+
+it("gives all chores of the filter to keep", async () => {
+  openPage(`${PAGE_URL}?state=failed`);
+  for (const format of ["csv", "json"]) {
+    const link = await screen.findByRole("link", { name: format.toUpperCase() });
+    expect(link.getAttribute("href")).toMatch(
+      new RegExp(`/api/v1${PAGE_URL}/?\\?format=${format}&state=failed$`),
+    );
+  }
+});
