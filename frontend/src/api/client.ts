@@ -12,7 +12,6 @@ export type ChoreState = Schemas["ChoreState"];
 export type ChoreRow = Schemas["ChoreRow"];
 export type Counts = Schemas["CountsResponse"];
 export type Freshness = Schemas["FreshnessResponse"];
-export type RootFailure = Schemas["RootFailureResponse"];
 type Problem = Schemas["Problem"];
 
 /** An answer that is not the data asked for. */

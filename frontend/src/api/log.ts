@@ -2,7 +2,7 @@
 import { ApiError, client, take, type Schemas } from "./client";
 import { ofAttempt, type AttemptChoice } from "./useChore";
 
-export type LogStream = Schemas["Stream"];
+type LogStream = Schemas["Stream"];
 
 /** Which log. */
 export interface LogPlace {
@@ -20,7 +20,7 @@ interface Range {
   is_final?: boolean;
 }
 
-export interface LogAnswer {
+interface LogAnswer {
   answer: Schemas["LogResponse"];
   etag: string | null;
 }

@@ -16,7 +16,7 @@ export function useFailures(runId: string): UseQueryResult<Schemas["FailuresResp
 const LOOKED_AT = 200;
 
 /** On which nodes the first chores of a cluster failed. */
-export interface FailureHosts {
+interface FailureHosts {
   /** Name of the node, empty where it is not known, and how many failed there; most first. */
   hosts: [string, number][];
   lookedAt: number;

@@ -5,7 +5,7 @@ import { client, take, type ChoreRow, type Schemas } from "./client";
 
 export type GroupGraph = Schemas["GroupGraphResponse"];
 export type ChoreGraph = Schemas["GraphResponse"];
-export type FailedGraph = Schemas["FailedGraphResponse"];
+type FailedGraph = Schemas["FailedGraphResponse"];
 export type GraphNode = Schemas["GraphNodeResponse"];
 export type GraphEdge = Schemas["GraphEdgeResponse"];
 export type WholeWindow = Schemas["WindowResponse"];

@@ -14,8 +14,8 @@ import { runKey } from "./useRun";
 export type StreamState = "opening" | "open" | "closed" | "ended";
 
 /** Pages ask again at most this often, however fast the run goes. */
-export const RENEWAL_MILLISECONDS = 2000;
-export const RECONNECT_MILLISECONDS = 3000;
+const RENEWAL_MILLISECONDS = 2000;
+const RECONNECT_MILLISECONDS = 3000;
 
 interface Message {
   run: Run;

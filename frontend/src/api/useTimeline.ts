@@ -6,7 +6,7 @@ import { client, take, type Schemas } from "./client";
 
 export type Axis = Schemas["Axis"];
 
-export interface TimelineQuestion {
+interface TimelineQuestion {
   by: Axis;
   /** Lanes to pass over. */
   offset: number;

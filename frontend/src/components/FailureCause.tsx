@@ -66,7 +66,7 @@ function Hosts({ runId, cluster }: { runId: string; cluster: number }) {
   }
   const { hosts, lookedAt, total } = data;
   return (
-    <p className="cause-hosts">
+    <p>
       On {formatQuantity(hosts.length, "node")}
       {lookedAt < total && ` (of the first ${formatCount(lookedAt)} chores)`}:{" "}
       {hosts.slice(0, MAX_HOSTS).map(([host, count], index) => (

@@ -19,7 +19,7 @@ export interface Style {
   ground: number | null;
 }
 
-export interface Span {
+interface Span {
   text: string;
   /** Names of classes; empty for plain text. */
   classes: string;
@@ -37,7 +37,7 @@ export const PLAIN: Style = {
 };
 
 /** Shown for an escape character that begins nothing known. */
-export const STRAY_ESCAPE = "␛";
+const STRAY_ESCAPE = "␛";
 
 const ESCAPE =
   // CSI … final; OSC, DCS, SOS, PM, APC … BEL or ST or the end of the line; charset; two characters.

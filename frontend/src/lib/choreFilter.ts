@@ -19,7 +19,7 @@ export interface ChoreQuestion {
 }
 
 /** The conditions that can be set on a page, by their names in its address. */
-export const CONDITIONS = ["text", "state", "group", "reason", "host", "cluster", "retried"] as const;
+const CONDITIONS = ["text", "state", "group", "reason", "host", "cluster", "retried"] as const;
 export type Condition = (typeof CONDITIONS)[number];
 
 const SORTS: readonly ChoreSort[] = ["order", "seconds", "ended_at"];

@@ -7,7 +7,7 @@ export interface Point {
   y: number;
 }
 
-export interface Gestures {
+interface Gestures {
   /** The drawing is to move by so many pixels. */
   move: (dx: number, dy: number) => void;
   /** It is to grow around a point; the middle where none is meant. */

@@ -21,7 +21,7 @@ const PRESENTATIONS: Record<RunState, Presentation> = {
   cancelled: { word: "Cancelled", tone: "quiet", isTerminal: true },
 };
 
-export function presentState(state: RunState): Presentation {
+function presentState(state: RunState): Presentation {
   return PRESENTATIONS[state];
 }
 

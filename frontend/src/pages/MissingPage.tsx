@@ -5,7 +5,7 @@ export function MissingPage() {
   const error = useRouteError();
   const isFault = error !== undefined && !isRouteErrorResponse(error);
   return (
-    <section className="missing">
+    <section>
       <h1>{isFault ? "This page broke" : "There is no such page"}</h1>
       <p>
         {isFault

@@ -10,7 +10,7 @@ import {
 } from "react";
 import { tinykeys } from "tinykeys";
 
-export interface Shortcut {
+interface Shortcut {
   /** Keys one after the other, as tinykeys writes them: "g c", "?", "/". */
   keys: string;
   /** What it does, for the sheet. */

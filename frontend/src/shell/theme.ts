@@ -14,7 +14,7 @@ export function restoreTheme(): void {
   apply(chosenTheme());
 }
 
-export function chosenTheme(): Theme {
+function chosenTheme(): Theme {
   const kept = localStorage.getItem(KEY);
   return THEMES.find((theme) => theme === kept) ?? "system";
 }

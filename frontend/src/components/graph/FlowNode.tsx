@@ -8,7 +8,7 @@ import { ChoreStateSign } from "../ChoreStateBadge";
 import { totalOf, type FlowItem } from "./flowItem";
 import { describeStates, StatesBar } from "./StatesBar";
 
-export interface FlowNodeData extends Record<string, unknown> {
+interface FlowNodeData extends Record<string, unknown> {
   item: FlowItem;
   /** Whether the drawing is about it. */
   isFocus: boolean;

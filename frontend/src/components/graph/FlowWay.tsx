@@ -5,7 +5,7 @@ import { formatCount } from "../../lib/format";
 import type { Corner } from "./arrange";
 import { wayPath } from "./wayPath";
 
-export interface FlowWayData extends Record<string, unknown> {
+interface FlowWayData extends Record<string, unknown> {
   corners: readonly Corner[];
   /** The middle of its text; null for none. */
   label: Corner | null;

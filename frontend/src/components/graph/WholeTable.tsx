@@ -11,7 +11,7 @@ import { ScrollTable } from "../ScrollTable";
 import { describeStates } from "./StatesBar";
 import { countsOfCell, placeRows, type Cells } from "./wholeRows";
 
-export const MAX_PLACE_ROWS = 200;
+const MAX_PLACE_ROWS = 200;
 
 interface WholeTableProps {
   runId: string;

@@ -24,7 +24,7 @@ export interface FlowItem {
   height: number;
 }
 
-export interface FlowEdge extends Link {
+interface FlowEdge extends Link {
   /** How many connections it stands for, from 1. */
   count: number;
 }

@@ -2,7 +2,7 @@
 import type { Size } from "../../lib/canvas";
 import type { Corner } from "./arrange";
 
-export interface Viewport {
+interface Viewport {
   x: number;
   y: number;
   zoom: number;

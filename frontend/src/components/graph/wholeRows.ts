@@ -5,7 +5,7 @@ import type { WholeWindow } from "../../api/useGraph";
 export type Cells = NonNullable<WholeWindow["cells"]>;
 type States = Partial<Record<ChoreState, number>>;
 
-export interface PlaceRow {
+interface PlaceRow {
   level: number;
   rank: number;
   state: ChoreState;

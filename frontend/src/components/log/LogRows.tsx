@@ -108,7 +108,7 @@ export function LogRows(props: LogRowsProps) {
             Load earlier
           </button>
         )}
-        <div className="log-all" style={{ height }}>
+        <div style={{ height }}>
           <div className="log-seen" style={{ transform: `translateY(${items[0]?.start ?? 0}px)` }}>
             {items.map(({ index, key }) => {
               const row = rows[index];

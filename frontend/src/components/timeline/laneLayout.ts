@@ -20,7 +20,7 @@ export type Found =
   | { kind: "bar"; lane: Lane; bar: Bar }
   | { kind: "bin"; lane: Lane; bin: number };
 
-export const LANE_GAP = 6;
+const LANE_GAP = 6;
 export const MIN_LANE_HEIGHT = 22;
 const MAX_ROW_HEIGHT = 16;
 const MAX_LANE_HEIGHT = 220;

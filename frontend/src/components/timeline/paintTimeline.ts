@@ -10,7 +10,7 @@ import {
 } from "./laneLayout";
 import type { Tick } from "./timeTicks";
 
-export interface Scene {
+interface Scene {
   timeline: Timeline;
   lanes: readonly PlacedLane[];
   scale: TimeScale;

@@ -5,7 +5,7 @@ import { useSearchParams } from "react-router";
 import { readWindow, writeWindow, type TimeWindow } from "./timeWindow";
 
 /** A window that stands still for so long is put into the address, and asked for. */
-export const SETTLE_MILLISECONDS = 200;
+const SETTLE_MILLISECONDS = 200;
 
 interface ChosenWindow {
   /** What is asked for; null for the whole run. */
