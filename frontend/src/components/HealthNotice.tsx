@@ -1,7 +1,7 @@
 import type { Run } from "../api/client";
 import { serverNow } from "../api/serverClock";
 import { formatDuration, formatInstant } from "../lib/format";
-import { judgeHealth } from "../lib/health";
+import { isLate } from "../lib/health";
 import { useNow } from "../lib/useNow";
 import { Notice } from "./Notice";
 import { RunAdvice } from "./RunAdvice";
@@ -49,7 +49,7 @@ export function HealthNotice({ run }: { run: Run }) {
         </Notice>
       ) : null;
     default:
-      return status != null && judgeHealth(status, serverNow()).kind === "late" ? (
+      return status != null && isLate(status, serverNow()) ? (
         <Notice tone="caution" title="No news from the driver">
           <p>
             The driver is slow, or the file system is. <LastSign at={status.updated_at} />

@@ -1,33 +1,14 @@
-/** Whether the driver of a run still gives a sign of life. */
+/** Whether the driver of a run is slow to give a sign of life; whether it is lost the server says. */
 import type { RunStatus } from "../api/client";
 import { isTerminal } from "./runState";
 
-/**
- * The driver writes every five seconds at least. A network file system may show that a minute
- * late, so only twice as long a silence is called a loss.
- */
+/** The driver writes every five seconds at least. */
 export const LATE_SECONDS = 30;
-export const LOST_SECONDS = 120;
-
-export type Health =
-  | { kind: "ended" }
-  | { kind: "live"; ageSeconds: number }
-  | { kind: "late"; ageSeconds: number }
-  | { kind: "lost"; ageSeconds: number }
-  | { kind: "unknown" };
+/** The server calls it lost before that; where it did not, it is the server that is silent. */
+export const SILENT_SECONDS = 120;
 
 /** Judge a status at `now`, milliseconds since 1970 by the server's clock. */
-export function judgeHealth(status: RunStatus, now: number): Health {
-  if (isTerminal(status.state)) {
-    return { kind: "ended" };
-  }
-  const updatedAt = Date.parse(status.updated_at ?? "");
-  if (Number.isNaN(updatedAt)) {
-    return { kind: "unknown" };
-  }
-  const ageSeconds = Math.max(0, (now - updatedAt) / 1000);
-  if (ageSeconds < LATE_SECONDS) {
-    return { kind: "live", ageSeconds };
-  }
-  return { kind: ageSeconds < LOST_SECONDS ? "late" : "lost", ageSeconds };
+export function isLate(status: RunStatus, now: number): boolean {
+  const ageSeconds = (now - Date.parse(status.updated_at ?? "")) / 1000;
+  return !isTerminal(status.state) && ageSeconds >= LATE_SECONDS && ageSeconds < SILENT_SECONDS;
 }
