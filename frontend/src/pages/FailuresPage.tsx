@@ -1,3 +1,4 @@
+import { useState } from "react";
 import { useSearchParams } from "react-router";
 
 import { useFailures, type FailureCluster } from "../api/useFailures";
@@ -8,6 +9,9 @@ import { Icon } from "../components/Icon";
 import { formatQuantity } from "../lib/format";
 import { useRun } from "../shell/run";
 import "./FailuresPage.css";
+
+/** Of so few causes the first is open without being asked for. */
+const FEW = 3;
 
 /** Failures by their cause; what was skipped stands under the failure that it follows from. */
 export function FailuresPage() {
@@ -31,14 +35,17 @@ export function FailuresPage() {
   );
 }
 
-/** The address holds which of them are open. */
+/** The address holds which of them are open, once the reader has opened or closed one. */
 function Causes({ runId, clusters }: { runId: string; clusters: readonly FailureCluster[] }) {
   const [params, setParams] = useSearchParams();
-  const opened = params.getAll("cause");
+  // As it was when the page came: another may become the first while this one is read.
+  const [first] = useState(clusters.length > FEW ? [] : clusters.slice(0, 1).map(({ id }) => String(id)));
+  const opened = params.has("cause") ? params.getAll("cause") : first;
   const toggle = (cause: string, isOpen: boolean) => {
     if (isOpen !== opened.includes(cause)) {
-      const rest = opened.filter((one) => one !== cause);
-      setParams({ cause: isOpen ? [...rest, cause] : rest }, { replace: true });
+      const rest = opened.filter((one) => one !== cause && one !== "");
+      const next = isOpen ? [...rest, cause] : rest;
+      setParams({ cause: next.length > 0 ? next : "" }, { replace: true });
     }
   };
   const numFailed = clusters.reduce((sum, { failed }) => sum + failed, 0);

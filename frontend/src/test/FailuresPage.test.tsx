@@ -64,17 +64,31 @@ beforeEach(() => {
   );
 });
 
-it("lists the causes, and folds what followed under them", async () => {
-  const { container } = openPage(PAGE_URL);
+it("lists the causes, and opens the first of few", async () => {
+  const { container, router } = openPage(PAGE_URL);
   expect(await screen.findByText("251 chores failed for 2 causes; 4 chores could not run because of that.")).toBeVisible();
   expect(screen.getByText("KeyError: …")).toBeVisible();
   expect(screen.getByText("<b>lost</b> atoms")).toBeVisible();
-  expect(screen.queryByText(/^Traceback/)).toBeNull();
+  expect(await screen.findByText("Traceback: <script>alert(1)</script>")).toBeVisible();
+  expect(router.state.location.search).toBe("");
   await expectAccessible(container);
+  await userEvent.click(screen.getByText("KeyError: …"));
+  await waitFor(() => {
+    expect(screen.queryByText(/^Traceback/)).toBeNull();
+  });
+  expect(router.state.location.search).toBe("?cause=");
+});
+
+it("leaves many causes closed", async () => {
+  const clusters = [1, 2, 3, 4].map((id) => ({ ...CLUSTERS[0], id, pattern: `cause ${id}` }));
+  server.use(answer(PAGE_URL, { clusters, freshness: FRESH }));
+  openPage(PAGE_URL);
+  expect(await screen.findByText("cause 4")).toBeVisible();
+  expect(screen.queryByText(/^For example/)).toBeNull();
 });
 
 it("opens one with its nodes, an example and what that printed", async () => {
-  const { container, router } = openPage(PAGE_URL);
+  const { container, router } = openPage(`${PAGE_URL}?cause=`);
   await userEvent.click(await screen.findByText("KeyError: …"));
   expect(await screen.findByText("Traceback: <script>alert(1)</script>")).toBeVisible();
   expect(router.state.location.search).toBe("?cause=1");
@@ -103,7 +117,7 @@ it("opens those that the address names, and closes them again", async () => {
   expect(screen.queryByText("Traceback")).toBeNull();
   await userEvent.click(screen.getByText("<b>lost</b> atoms"));
   await waitFor(() => {
-    expect(router.state.location.search).toBe("");
+    expect(router.state.location.search).toBe("?cause=");
   });
 });
 
