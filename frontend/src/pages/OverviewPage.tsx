@@ -24,8 +24,8 @@ export function OverviewPage() {
       <Progress counts={status.counts} numRootFailures={status.num_root_failures} />
       <Facts run={run} status={status} />
       {hasEnded && <RunAdvice run={run} />}
-      <RunCharts runId={run.id} />
       <RootFailures runId={run.id} />
+      <RunCharts runId={run.id} />
       <WaitingTable runId={run.id} />
       {Object.keys(status.groups).length > 0 ? (
         <GroupTable runId={run.id} groups={status.groups} />
