@@ -23,7 +23,7 @@ from matensemble.dashboard.files.log_text import (
     find_text,
     read_text,
 )
-from matensemble.dashboard.routes.logs import Download
+from matensemble.dashboard.routes.files import Download
 
 RUN = "matensemble_workflow-20260101_120000"
 CHORE = "chore-relax-0001"

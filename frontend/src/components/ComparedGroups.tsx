@@ -13,9 +13,9 @@ type Side = Schemas["GroupSideResponse"] | null;
 const QUANTITIES: { name: string; of: (side: NonNullable<Side>) => string }[] = [
   { name: "Chores", of: ({ total }) => formatCount(total) },
   { name: "Failed", of: ({ states }) => formatCount(states.failed ?? 0) },
-  { name: "Median duration", of: ({ durations }) => secondsOf(durations?.median) },
-  { name: "95 % below", of: ({ durations }) => secondsOf(durations?.p95) },
-  { name: "All together", of: ({ durations }) => secondsOf(durations?.total) },
+  { name: "Median duration", of: ({ durations }) => secondsOf(durations.median) },
+  { name: "95 % below", of: ({ durations }) => secondsOf(durations.p95) },
+  { name: "All together", of: ({ durations }) => secondsOf(durations.total) },
 ];
 /** A median that changed by less is noise. */
 const NOTABLE_RATIO = 1.1;
@@ -93,11 +93,11 @@ function Ratio({ ratio }: { ratio: number | null }) {
   const tone = isNotable ? (ratio > 1 ? "is-slower" : "is-faster") : "of";
   return (
     <td className={`number pair ${tone}`}>
-      {formatNumber(ratio)} × {isNotable && (ratio > 1 ? "slower" : "faster")}
+      {formatNumber(ratio)} ×{isNotable && (ratio > 1 ? ", slower" : ", faster")}
     </td>
   );
 }
 
-function secondsOf(seconds: number | undefined): string {
-  return seconds === undefined ? "–" : formatSeconds(seconds);
+function secondsOf(seconds: number | null): string {
+  return seconds === null ? "–" : formatSeconds(seconds);
 }

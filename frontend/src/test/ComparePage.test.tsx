@@ -8,8 +8,10 @@ import { answer, answerBy, makeRun, refuse, server } from "./server";
 
 const FRESH = { is_complete: true, share: 1, problem: "" };
 
+const NO_DURATIONS = { count: 0, median: null, p95: null, max: null, total: null };
+
 function makeDurations(median: number) {
-  return { num_chores: 60, median, p95: 2 * median, max: 3 * median, total: 60 * median };
+  return { count: 60, median, p95: 2 * median, max: 3 * median, total: 60 * median };
 }
 
 function makeComparison(parts: Partial<Comparison> = {}): Comparison {
@@ -23,7 +25,7 @@ function makeComparison(parts: Partial<Comparison> = {}): Comparison {
         b: { total: 60, states: { completed: 59, failed: 1 }, durations: makeDurations(3) },
         ratio: 2,
       },
-      { name: "fit", a: { total: 2, states: { completed: 2 }, durations: null }, b: null, ratio: null },
+      { name: "fit", a: { total: 2, states: { completed: 2 }, durations: NO_DURATIONS }, b: null, ratio: null },
     ],
     num_groups: 2,
     failures: [
@@ -75,7 +77,7 @@ beforeEach(() => {
 it("shows how groups, failures and chores differ", async () => {
   const { container } = openPage("/compare?a=first&b=second");
   await screen.findByRole("region", { name: "Groups in both runs" });
-  expect(cellsOf("relax")).toEqual(["60", "60", "0", "1", "1.5 s", "3 s", "3 s", "6 s", "1 min 30 s", "3 min 0 s", "2 × slower"]);
+  expect(cellsOf("relax")).toEqual(["60", "60", "0", "1", "1.5 s", "3 s", "3 s", "6 s", "1 min 30 s", "3 min 0 s", "2 ×, slower"]);
   expect(cellsOf("fit")).toEqual(["2", "–", "0", "–", "–", "–", "–", "–", "–", "–", "–"]);
   expect(cellsOf("nonzero exit lost atoms")).toEqual(["only in B", "0", "1", "chore-relax-0001"]);
   expect(cellsOf("chore-relax-0001")).toEqual(["completed", "1.5 s", "failed: nonzero exit", "–"]);

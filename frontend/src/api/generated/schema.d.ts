@@ -910,6 +910,22 @@ export interface components {
             seconds_b: number | null;
         };
         /**
+         * DurationsResponse
+         * @description How long the chores of a group ran, by their latest attempts, however these ended.
+         */
+        DurationsResponse: {
+            /** Count */
+            count: number;
+            /** Total */
+            total: number | null;
+            /** Median */
+            median: number | null;
+            /** P95 */
+            p95: number | null;
+            /** Max */
+            max: number | null;
+        };
+        /**
          * EarlierAttemptResponse
          * @description An attempt that was not the last, and why.
          */
@@ -1194,7 +1210,7 @@ export interface components {
             states: {
                 [key: string]: number;
             };
-            durations: components["schemas"]["matensemble__dashboard__routes__compare__DurationsResponse"] | null;
+            durations: components["schemas"]["DurationsResponse"];
         };
         /**
          * GroupUseResponse
@@ -1217,7 +1233,7 @@ export interface components {
             core_seconds: number;
             /** Gpu Seconds */
             gpu_seconds: number;
-            durations: components["schemas"]["matensemble__dashboard__routes__utilisation__DurationsResponse"];
+            durations: components["schemas"]["DurationsResponse"];
         };
         /**
          * GroupsResponse
@@ -1874,38 +1890,6 @@ export interface components {
             num_gathers_left_out: number;
             cells: components["schemas"]["CellsResponse"] | null;
             freshness: components["schemas"]["FreshnessResponse"];
-        };
-        /**
-         * DurationsResponse
-         * @description How long the chores of a group took, each by its latest attempt, however that ended.
-         */
-        matensemble__dashboard__routes__compare__DurationsResponse: {
-            /** Num Chores */
-            num_chores: number;
-            /** Median */
-            median: number;
-            /** P95 */
-            p95: number;
-            /** Max */
-            max: number;
-            /** Total */
-            total: number;
-        };
-        /**
-         * DurationsResponse
-         * @description How long the chores of a group ran, by their latest attempts, however these ended.
-         */
-        matensemble__dashboard__routes__utilisation__DurationsResponse: {
-            /** Count */
-            count: number;
-            /** Total */
-            total: number | null;
-            /** Median */
-            median: number | null;
-            /** P95 */
-            p95: number | null;
-            /** Max */
-            max: number | null;
         };
     };
     responses: never;

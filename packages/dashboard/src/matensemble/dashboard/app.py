@@ -26,9 +26,9 @@ from matensemble.dashboard.routes.chores import chore_routes
 from matensemble.dashboard.routes.compare import compare_routes
 from matensemble.dashboard.routes.events import event_routes, look_for_events
 from matensemble.dashboard.routes.explanation import explanation_routes
+from matensemble.dashboard.routes.files import file_routes
 from matensemble.dashboard.routes.graph import graph_routes
 from matensemble.dashboard.routes.history import history_routes
-from matensemble.dashboard.routes.logs import log_routes
 from matensemble.dashboard.routes.relatives import relative_routes
 from matensemble.dashboard.routes.report import report_routes
 from matensemble.dashboard.routes.runs import run_routes
@@ -146,7 +146,7 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access, *, allow_actions: b
         action_routes(catalog, allow_actions=allow_actions),
         chore_routes(catalog, indexes),
         explanation_routes(catalog, indexes),
-        log_routes(catalog, indexes),
+        file_routes(catalog, indexes),
         graph_routes(indexes),
         relative_routes(indexes),
         waiting_routes(catalog, indexes),

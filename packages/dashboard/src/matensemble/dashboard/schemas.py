@@ -233,6 +233,20 @@ class GroupsResponse(BaseModel):
     freshness: FreshnessResponse
 
 
+class DurationsResponse(BaseModel):
+    """How long the chores of a group ran, by their latest attempts, however these ended."""
+
+    count: NonNegativeInt
+    """Chores that ran and ended; what follows is None where there are none."""
+    total: NonNegativeFloat | None
+    """Seconds, like the others."""
+    median: NonNegativeFloat | None
+    """Half of them ran so long or less."""
+    p95: NonNegativeFloat | None
+    """19 of 20 ran so long or less."""
+    max: NonNegativeFloat | None
+
+
 class FailureClusterResponse(BaseModel):
     """Failures that have reason and wording in common."""
 

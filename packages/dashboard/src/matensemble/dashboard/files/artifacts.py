@@ -4,7 +4,7 @@ Owns which files may be asked for and how they are opened. A run, a chore, an at
 lead to a file; each is checked to be one segment, and each step is taken relative to the directory
 before it without following a link. So whatever a chore, or somebody with access to the folder, puts
 there or exchanges meanwhile, what is opened lies inside the directory of the chore and is a regular
-file. It loads no pickle and decides nothing about access. Called by `routes.logs`.
+file. It loads no pickle and decides nothing about access. Called by `routes.files`.
 
 A file may be moved to ``attempts/<n>/`` while it is looked for: see `_open`.
 """

@@ -2,7 +2,7 @@
 
 Owns where a range of a log may begin and end, which control characters are left in it, and how a
 log is searched in bounded work. Escape sequences stay, because the page shows colours by them.
-Opens nothing. Called by `routes.logs`.
+Opens nothing. Called by `routes.files`.
 """
 
 from __future__ import annotations

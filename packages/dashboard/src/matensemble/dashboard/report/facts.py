@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from matensemble.dashboard.catalog import Catalog
+from matensemble.dashboard.extent import NOTHING, find_extent
 from matensemble.dashboard.files.failure import Remains, read_remains
 from matensemble.dashboard.index.bins import bins_of, gaps_of
 from matensemble.dashboard.index.bounds import clean
@@ -27,9 +28,8 @@ from matensemble.dashboard.index.feed import Freshness
 from matensemble.dashboard.index.history import read_events
 from matensemble.dashboard.index.series import count_moments, integrate_load, integrate_room
 from matensemble.dashboard.report.charts import Chart, draw
-from matensemble.dashboard.routes.extent import NOTHING, find_extent
-from matensemble.dashboard.routes.runs import describe_run
 from matensemble.dashboard.schemas import RunResponse
+from matensemble.dashboard.summary import describe_run
 from matensemble.model import ChoreState, Reason
 from matensemble.reasons import MEANINGS, Meaning
 from matensemble.workdir import STDERR

@@ -77,7 +77,13 @@ class Format(StrEnum):
 def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
     """Return the routes about the chores of a run."""
     router = APIRouter(prefix="/runs/{run_id}")
+    _add_table(router, indexes)
+    _add_chore(router, catalog, indexes)
+    _add_sums(router, indexes)
+    return router
 
+
+def _add_table(router: APIRouter, indexes: Indexes) -> None:
     @router.get(
         "/chores",
         operation_id="listChores",
@@ -134,6 +140,8 @@ def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             freshness=_fresh(freshness),
         )
 
+
+def _add_chore(router: APIRouter, catalog: Catalog, indexes: Indexes) -> None:
     @router.get("/chores/{chore_id}", operation_id="readChore", summary="One chore, its attempts")
     def read_chore(run_id: str, chore_id: str) -> ChoreResponse:
         with indexes.open(run_id) as (database, freshness):
@@ -150,6 +158,8 @@ def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             freshness=_fresh(freshness),
         )
 
+
+def _add_sums(router: APIRouter, indexes: Indexes) -> None:
     @router.get("/groups", operation_id="listGroups", summary="Counts by group and state")
     def list_groups(run_id: str) -> GroupsResponse:
         with indexes.open(run_id) as (database, freshness):
@@ -178,8 +188,6 @@ def chore_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             ],
             freshness=_fresh(freshness),
         )
-
-    return router
 
 
 def _fresh(freshness: Freshness) -> FreshnessResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, NamedTuple
 
@@ -11,9 +12,9 @@ from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from matensemble.dashboard.index.chores import count_states, read_clusters, read_groups
 from matensemble.dashboard.index.comparison import compare_chores
-from matensemble.dashboard.index.durations import Durations, read_durations
+from matensemble.dashboard.index.durations import read_durations
 from matensemble.dashboard.index.feed import Freshness, Indexes
-from matensemble.dashboard.schemas import FreshnessResponse
+from matensemble.dashboard.schemas import DurationsResponse, FreshnessResponse
 from matensemble.model import ChoreState, Reason
 
 MAX_GROUPS = 500
@@ -34,26 +35,12 @@ class ComparedRunResponse(BaseModel):
     freshness: FreshnessResponse
 
 
-class DurationsResponse(BaseModel):
-    """How long the chores of a group took, each by its latest attempt, however that ended."""
-
-    num_chores: PositiveInt
-    """Of which that is known."""
-    median: NonNegativeFloat
-    """Seconds, like the others."""
-    p95: NonNegativeFloat
-    """95 of 100 took no longer."""
-    max: NonNegativeFloat
-    total: NonNegativeFloat
-
-
 class GroupSideResponse(BaseModel):
     """A group in one of the runs."""
 
     total: PositiveInt
     states: dict[ChoreState, PositiveInt]
-    durations: DurationsResponse | None
-    """None where none of its chores ended."""
+    durations: DurationsResponse
 
 
 class GroupComparisonResponse(BaseModel):
@@ -178,7 +165,7 @@ def _read_side(indexes: Indexes, run_id: str) -> _Side:
             groups[name] = GroupSideResponse(
                 total=sum(counts.values()),
                 states={ChoreState(state): count for state, count in counts.items()},
-                durations=_describe_durations(read_durations(database, name)),
+                durations=DurationsResponse(**asdict(read_durations(database, name))),
             )
         states = {ChoreState(state): count for state, count in count_states(database).items()}
         clusters = {
@@ -186,14 +173,6 @@ def _read_side(indexes: Indexes, run_id: str) -> _Side:
             for row, sample in read_clusters(database, MAX_KINDS)
         }
     return _Side(groups, states, clusters, freshness)
-
-
-def _describe_durations(told: Durations) -> DurationsResponse | None:
-    if told.median is None or told.p95 is None or told.max is None or told.total is None:
-        return None
-    return DurationsResponse(
-        num_chores=told.count, median=told.median, p95=told.p95, max=told.max, total=told.total
-    )
 
 
 def _describe_run(run_id: str, side: _Side) -> ComparedRunResponse:
@@ -209,8 +188,8 @@ def _compare_groups(a: _Side, b: _Side) -> list[GroupComparisonResponse]:
     found = []
     for name in {**a.groups, **b.groups}:
         of_a, of_b = a.groups.get(name), b.groups.get(name)
-        before = of_a.durations.median if of_a and of_a.durations else 0.0
-        ratio = of_b.durations.median / before if before and of_b and of_b.durations else None
+        before, after = (side.durations.median if side else None for side in (of_a, of_b))
+        ratio = after / before if before and after is not None else None
         found.append(GroupComparisonResponse(name=name, a=of_a, b=of_b, ratio=ratio))
     found.sort(key=lambda one: (-max(side.total for side in (one.a, one.b) if side), one.name))
     return found

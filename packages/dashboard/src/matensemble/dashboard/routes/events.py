@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from matensemble.dashboard.catalog import Catalog
 from matensemble.dashboard.index.feed import Freshness, Indexes
-from matensemble.dashboard.routes.runs import describe_run
 from matensemble.dashboard.schemas import FreshnessResponse, Problem, RunHealth, RunResponse
 from matensemble.dashboard.security import problem
 from matensemble.dashboard.streams import NoRoomError, Sighting, Streams, Watcher
+from matensemble.dashboard.summary import describe_run
 from matensemble.errors import FormatError
 from matensemble.terminal import clean_line
 

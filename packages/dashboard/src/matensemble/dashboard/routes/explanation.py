@@ -31,7 +31,7 @@ from matensemble.dashboard.index.ancestry import (
 from matensemble.dashboard.index.chores import read_attempts
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.index.header import Terms, read_terms
-from matensemble.dashboard.routes.logs import ChoreId, RunId
+from matensemble.dashboard.routes.parameters import ChoreId, RunId
 from matensemble.dashboard.schemas import FreshnessResponse
 from matensemble.errors import RunDirectoryError
 from matensemble.model import ChoreState, Reason, Resources, RunState

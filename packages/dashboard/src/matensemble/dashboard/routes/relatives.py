@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt
 from matensemble.dashboard.index.chores import MAX_LIMIT, find_chore
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.index.relatives import read_gathered, read_relatives
-from matensemble.dashboard.routes.logs import ChoreId, RunId
+from matensemble.dashboard.routes.parameters import ChoreId, RunId
 from matensemble.dashboard.schemas import (
     ChorePageResponse,
     ChoreRow,

@@ -8,7 +8,8 @@ from starlette.responses import HTMLResponse
 from matensemble.dashboard.catalog import Catalog
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.report.page import report_of
-from matensemble.dashboard.routes.logs import RunId, safe_name
+from matensemble.dashboard.routes.files import safe_name
+from matensemble.dashboard.routes.parameters import RunId
 
 
 def report_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from matensemble.dashboard.catalog import Catalog
-from matensemble.dashboard.index.bins import bins_of, gaps_of
-from matensemble.dashboard.index.feed import Indexes
-from matensemble.dashboard.index.series import count_moments, integrate_load, integrate_room
-from matensemble.dashboard.routes.extent import (
+from matensemble.dashboard.extent import (
     ExtentResponse,
     Instant,
     choose_window,
     find_extent,
 )
+from matensemble.dashboard.index.bins import bins_of, gaps_of
+from matensemble.dashboard.index.feed import Indexes
+from matensemble.dashboard.index.series import count_moments, integrate_load, integrate_room
 from matensemble.dashboard.schemas import FreshnessResponse
 
 MAX_SERIES_BINS = 1_000

@@ -8,15 +8,15 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from matensemble.dashboard.catalog import Catalog
-from matensemble.dashboard.index.bins import MAX_BINS, gaps_of
-from matensemble.dashboard.index.feed import Indexes
-from matensemble.dashboard.index.timeline import Axis, Lane, TimelineMode, read_timeline
-from matensemble.dashboard.routes.extent import (
+from matensemble.dashboard.extent import (
     ExtentResponse,
     Instant,
     choose_window,
     find_extent,
 )
+from matensemble.dashboard.index.bins import MAX_BINS, gaps_of
+from matensemble.dashboard.index.feed import Indexes
+from matensemble.dashboard.index.timeline import Axis, Lane, TimelineMode, read_timeline
 from matensemble.dashboard.schemas import FreshnessResponse
 from matensemble.model import ChoreState, Reason
 

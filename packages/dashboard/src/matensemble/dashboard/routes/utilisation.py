@@ -8,14 +8,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt
 
 from matensemble.dashboard.catalog import Catalog
+from matensemble.dashboard.extent import ExtentResponse, find_extent
 from matensemble.dashboard.index.bins import gaps_of
 from matensemble.dashboard.index.durations import read_durations
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.index.series import integrate_load, integrate_room
 from matensemble.dashboard.index.timeline import Axis
 from matensemble.dashboard.index.utilisation import LaneUse, count_lanes, read_use
-from matensemble.dashboard.routes.extent import ExtentResponse, find_extent
-from matensemble.dashboard.schemas import FreshnessResponse
+from matensemble.dashboard.schemas import DurationsResponse, FreshnessResponse
 
 
 class LaneUseResponse(BaseModel):
@@ -35,20 +35,6 @@ class LaneUseResponse(BaseModel):
     core_seconds: NonNegativeFloat
     """Cores times the seconds that they were busy, of all attempts so far."""
     gpu_seconds: NonNegativeFloat
-
-
-class DurationsResponse(BaseModel):
-    """How long the chores of a group ran, by their latest attempts, however these ended."""
-
-    count: NonNegativeInt
-    """Chores that ran and ended; what follows is None where there are none."""
-    total: NonNegativeFloat | None
-    """Seconds, like the others."""
-    median: NonNegativeFloat | None
-    """Half of them ran so long or less."""
-    p95: NonNegativeFloat | None
-    """19 of 20 ran so long or less."""
-    max: NonNegativeFloat | None
 
 
 class GroupUseResponse(LaneUseResponse):

@@ -13,8 +13,8 @@ from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from matensemble.dashboard.catalog import Catalog
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.index.waiting import BlockedGroup, read_blocked
-from matensemble.dashboard.routes.runs import describe_run
 from matensemble.dashboard.schemas import FreshnessResponse, RunHealth, RunResponse
+from matensemble.dashboard.summary import describe_run
 from matensemble.model import RunState
 
 

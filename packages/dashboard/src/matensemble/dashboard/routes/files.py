@@ -12,7 +12,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, HTTPException, Path, Query, Response
+from fastapi import APIRouter, Header, HTTPException, Query, Response
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -24,6 +24,7 @@ from matensemble.dashboard.files.log_text import MAX_MATCHES, MIN_RANGE_BYTES, f
 from matensemble.dashboard.index.chores import find_chore
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.index.header import read_outputs
+from matensemble.dashboard.routes.parameters import ChoreId, RunId
 from matensemble.errors import RunDirectoryError
 from matensemble.workdir import ERROR, METADATA, STDERR, STDOUT
 
@@ -127,8 +128,6 @@ class RecordResponse(BaseModel):
     """As in the file; any field may be missing or of another kind."""
 
 
-RunId = Annotated[str, Path(description="Id of the run", max_length=255)]
-ChoreId = Annotated[str, Path(description="Id of the chore", max_length=255)]
 Attempt = Annotated[
     int | None,
     Query(ge=1, le=MAX_OFFSET, description="From 1; without it, the latest that was prepared"),
@@ -139,7 +138,7 @@ Wanted = Annotated[Stream, Query(description="Which of the two")]
 FilesOf = Callable[[str, str, int | None], ChoreFiles]
 
 
-def log_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
+def file_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
     """Return the routes about what chores left behind."""
     router = APIRouter(prefix="/runs/{run_id}/chores/{chore_id}")
 

@@ -1,6 +1,7 @@
 """The window of time that a question is about, and that of the run.
 
-Owns what the routes about time have in common; asks the catalog whether a run goes on.
+Owns what questions about time have in common; asks the catalog whether a run goes on. Called by the
+routes and the report.
 """
 
 from __future__ import annotations
