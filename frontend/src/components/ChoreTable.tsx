@@ -142,7 +142,6 @@ export function ChoreTable({ runId, question, numRows, total, isStale, onSort }:
           {items.map(({ index }) => {
             const chore = rowAt(index);
             return (
-               
               <tr
                 key={index}
                 aria-rowindex={index + 2}

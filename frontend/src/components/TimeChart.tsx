@@ -1,9 +1,10 @@
 /** Quantities over time, drawn by uPlot, and the same numbers as a table. */
-import { lazy, Suspense, useId, useState } from "react";
+import { lazy, Suspense, useId } from "react";
 
 import { formatInstantOf } from "../lib/format";
 import { useIsDark } from "../shell/theme";
 import { ScrollTable } from "./ScrollTable";
+import { TwinTable } from "./TwinTable";
 import "./TimeChart.css";
 
 const TimePlot = lazy(async () => ({ default: (await import("./TimePlot")).TimePlot }));
@@ -42,53 +43,43 @@ export function TimeChart({ title, ...data }: TimeChartProps) {
           <TimePlot key={`${isDark}${names}`} {...data} />
         </Suspense>
       </div>
-      <ChartTable title={title} {...data} />
+      <TwinTable>
+        <BinTable title={title} {...data} />
+      </TwinTable>
     </figure>
   );
 }
 
-/** Closed until asked for, and only then filled. */
-function ChartTable({ title, at, series, format }: TimeChartProps) {
-  const [isOpen, setIsOpen] = useState(false);
+function BinTable({ title, at, series, format }: TimeChartProps) {
   return (
-    <details
-      className="chart-table"
-      onToggle={(event) => {
-        setIsOpen(event.currentTarget.open);
-      }}
-    >
-      <summary>As a table</summary>
-      {isOpen && (
-        <ScrollTable label={title}>
-          <thead>
-            <tr>
-              <th scope="col">From</th>
-              {series.map(({ name }) => (
-                <th key={name} scope="col" className="number">
-                  {name}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {at.map((second, bin) => (
-              <tr key={second}>
-                <th scope="row" className="nowrap">
-                  {formatInstantOf(second)}
-                </th>
-                {series.map(({ name, values }) => {
-                  const value = values[bin];
-                  return (
-                    <td key={name} className="number">
-                      {value == null ? "–" : format(value)}
-                    </td>
-                  );
-                })}
-              </tr>
-            ))}
-          </tbody>
-        </ScrollTable>
-      )}
-    </details>
+    <ScrollTable label={title}>
+      <thead>
+        <tr>
+          <th scope="col">From</th>
+          {series.map(({ name }) => (
+            <th key={name} scope="col" className="number">
+              {name}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {at.map((second, bin) => (
+          <tr key={second}>
+            <th scope="row" className="nowrap">
+              {formatInstantOf(second)}
+            </th>
+            {series.map(({ name, values }) => {
+              const value = values[bin];
+              return (
+                <td key={name} className="number">
+                  {value == null ? "–" : format(value)}
+                </td>
+              );
+            })}
+          </tr>
+        ))}
+      </tbody>
+    </ScrollTable>
   );
 }

@@ -75,3 +75,15 @@ export function clearCanvas(canvas: HTMLCanvasElement, { width, height }: Size):
   pencil.clearRect(0, 0, width, height);
   return pencil;
 }
+
+/** The sign of a failure around a point, which says without colour what has failed. */
+export function paintCross(pencil: CanvasRenderingContext2D, colour: string, x: number, y: number, arm: number): void {
+  pencil.strokeStyle = colour;
+  pencil.lineWidth = 1.5;
+  pencil.beginPath();
+  pencil.moveTo(x - arm, y - arm);
+  pencil.lineTo(x + arm, y + arm);
+  pencil.moveTo(x + arm, y - arm);
+  pencil.lineTo(x - arm, y + arm);
+  pencil.stroke();
+}

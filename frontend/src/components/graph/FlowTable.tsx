@@ -1,29 +1,22 @@
 /** What a drawing of nodes shows, as a table. */
-import { useMemo, useState, type ReactNode } from "react";
+import { useMemo, type ReactNode } from "react";
 import { Link } from "react-router";
 
 import { formatCount, formatQuantity } from "../../lib/format";
 import { ChoreStateMark } from "../ChoreStateBadge";
 import { ScrollTable } from "../ScrollTable";
+import { TwinTable } from "../TwinTable";
 import type { Flow, FlowItem } from "./flowItem";
 import { describeStates } from "./StatesBar";
 
 /** Names in a cell; more are counted. */
 const MAX_NAMES = 5;
 
-/** Closed until asked for, and only then filled. */
 export function FlowTable({ flow }: { flow: Flow }) {
-  const [isOpen, setIsOpen] = useState(false);
   return (
-    <details
-      className="twin"
-      onToggle={(event) => {
-        setIsOpen(event.currentTarget.open);
-      }}
-    >
-      <summary>As a table</summary>
-      {isOpen && <Rows flow={flow} />}
-    </details>
+    <TwinTable>
+      <Rows flow={flow} />
+    </TwinTable>
   );
 }
 

@@ -1,6 +1,5 @@
 /** A window of the whole graph as a table: chores that can be opened, or cells that count them. */
 import { useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
 import { useNavigate } from "react-router";
 
 import { placeQuery, type WholeWindow } from "../../api/useGraph";
@@ -8,6 +7,7 @@ import { choreAddress } from "../../lib/choreAddress";
 import { formatCount } from "../../lib/format";
 import { ChoreStateMark } from "../ChoreStateBadge";
 import { ScrollTable } from "../ScrollTable";
+import { TwinTable } from "../TwinTable";
 import { describeStates } from "./StatesBar";
 import { countsOfCell, placeRows, type Cells } from "./wholeRows";
 
@@ -18,29 +18,17 @@ interface WholeTableProps {
   window: WholeWindow;
 }
 
-/** Closed until asked for, and only then filled. */
 export function WholeTable({ runId, window }: WholeTableProps) {
-  const [isOpen, setIsOpen] = useState(false);
   const total = window.cells?.level.length ?? window.points?.level.length ?? 0;
   return (
-    <details
-      className="twin"
-      onToggle={(event) => {
-        setIsOpen(event.currentTarget.open);
-      }}
-    >
-      <summary>As a table</summary>
-      {isOpen && (
-        <>
-          {window.cells !== null ? <CellTable cells={window.cells} /> : <PlaceTable runId={runId} window={window} />}
-          {total > MAX_PLACE_ROWS && (
-            <p className="more">
-              Showing {formatCount(MAX_PLACE_ROWS)} of {formatCount(total)}. A smaller window has fewer.
-            </p>
-          )}
-        </>
+    <TwinTable>
+      {window.cells !== null ? <CellTable cells={window.cells} /> : <PlaceTable runId={runId} window={window} />}
+      {total > MAX_PLACE_ROWS && (
+        <p className="more">
+          Showing {formatCount(MAX_PLACE_ROWS)} of {formatCount(total)}. A smaller window has fewer.
+        </p>
       )}
-    </details>
+    </TwinTable>
   );
 }
 

@@ -1,7 +1,7 @@
 /** Draws a window of the whole graph: chores and their connections, or cells that count them. */
 import type { WholeWindow } from "../../api/useGraph";
 import type { ChoreState } from "../../api/client";
-import type { Palette, Size } from "../../lib/canvas";
+import { paintCross, type Palette, type Size } from "../../lib/canvas";
 import type { View } from "./wholeView";
 
 /** From top to bottom of a cell. */
@@ -161,15 +161,7 @@ function paintShape(
   palette: Palette,
 ): void {
   if (state === "failed") {
-    const arm = half * 0.55;
-    pencil.strokeStyle = palette.ground;
-    pencil.lineWidth = 1.5;
-    pencil.beginPath();
-    pencil.moveTo(x - arm, y - arm);
-    pencil.lineTo(x + arm, y + arm);
-    pencil.moveTo(x + arm, y - arm);
-    pencil.lineTo(x - arm, y + arm);
-    pencil.stroke();
+    paintCross(pencil, palette.ground, x, y, half * 0.55);
   } else if (state === "skipped" || state === "cancelled") {
     pencil.fillStyle = palette.ground;
     pencil.fillRect(x - half * 0.4, y - half * 0.4, half * 0.8, half * 0.8);

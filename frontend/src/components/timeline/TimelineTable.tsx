@@ -1,10 +1,10 @@
 /** What the drawing of a timeline shows, as a table. */
-import { useState } from "react";
 import { Link } from "react-router";
 
 import { formatCount, formatInstantOf, formatQuantity, formatSeconds } from "../../lib/format";
 import { ChoreStateMark } from "../ChoreStateBadge";
 import { ScrollTable } from "../ScrollTable";
+import { TwinTable } from "../TwinTable";
 import { endOf, type Bar, type Lane, type Timeline } from "./laneLayout";
 import { formatMean } from "./TimelineTip";
 
@@ -16,19 +16,11 @@ interface TimelineTableProps {
   choreUrl: (id: string) => string;
 }
 
-/** Closed until asked for, and only then filled. */
 export function TimelineTable(props: TimelineTableProps) {
-  const [isOpen, setIsOpen] = useState(false);
   return (
-    <details
-      className="twin"
-      onToggle={(event) => {
-        setIsOpen(event.currentTarget.open);
-      }}
-    >
-      <summary>As a table</summary>
-      {isOpen && (props.timeline.mode === "bars" ? <BarTable {...props} /> : <LaneTable timeline={props.timeline} />)}
-    </details>
+    <TwinTable>
+      {props.timeline.mode === "bars" ? <BarTable {...props} /> : <LaneTable timeline={props.timeline} />}
+    </TwinTable>
   );
 }
 

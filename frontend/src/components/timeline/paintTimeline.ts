@@ -1,5 +1,5 @@
 /** Draws lanes on a canvas. What each colour means is said by shape too. */
-import type { Palette } from "../../lib/canvas";
+import { paintCross, type Palette } from "../../lib/canvas";
 import {
   endOf,
   MIN_BAR_WIDTH,
@@ -96,25 +96,16 @@ function paintBar(pencil: CanvasRenderingContext2D, { palette }: Scene, bar: Bar
     return;
   }
   if (bar.state === "failed") {
-    paintCross(pencil, palette, box);
+    paintFailure(pencil, palette, box);
   } else if (bar.state === "running") {
     paintArrow(pencil, palette, box);
   }
 }
 
-/** The sign of a failure, at the end of the bar, where it failed. */
-function paintCross(pencil: CanvasRenderingContext2D, palette: Palette, box: Box): void {
-  const size = Math.min(box.height, 10) / 2 - 1;
-  const x = box.left + box.width - size - 2;
-  const y = box.top + box.height / 2;
-  pencil.strokeStyle = palette.ground;
-  pencil.lineWidth = 1.5;
-  pencil.beginPath();
-  pencil.moveTo(x - size, y - size);
-  pencil.lineTo(x + size, y + size);
-  pencil.moveTo(x + size, y - size);
-  pencil.lineTo(x - size, y + size);
-  pencil.stroke();
+/** At the end of the bar, where it failed. */
+function paintFailure(pencil: CanvasRenderingContext2D, palette: Palette, box: Box): void {
+  const arm = Math.min(box.height, 10) / 2 - 1;
+  paintCross(pencil, palette.ground, box.left + box.width - arm - 2, box.top + box.height / 2, arm);
 }
 
 /** What goes on points to the right. */
