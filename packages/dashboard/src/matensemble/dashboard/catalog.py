@@ -9,7 +9,6 @@ looked at once a second at most, and a list of them costs `OPERATIONS_PER_SECOND
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from matensemble.dashboard.files.artifact import open_file
 from matensemble.dashboard.schemas import RunStatusResponse
 from matensemble.errors import FormatError, RunDirectoryError
 from matensemble.runs import Look, look_at
@@ -292,24 +292,15 @@ def _read_bounded(run_dir: Path) -> bytes | None:
     path = str(run_dir / STATUS)
     directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        # O_NONBLOCK: opening a pipe somebody put there would wait for a writer.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        file = os.open(STATUS, flags, dir_fd=directory)
+        file = open_file(directory, (STATUS,))
     except FileNotFoundError:
         return None
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
-            raise FormatError(path, "is not a regular file, so it is not opened") from error
-        raise
+    except FormatError as error:
+        raise FormatError(path, error.problem) from error
     finally:
         os.close(directory)
-    try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise FormatError(path, "is not a regular file, so it is not opened")
-        with os.fdopen(file, "rb", closefd=False) as stream:
-            data = stream.read(MAX_STATUS_BYTES + 1)
-    finally:
-        os.close(file)
+    with os.fdopen(file, "rb") as stream:
+        data = stream.read(MAX_STATUS_BYTES + 1)
     if len(data) > MAX_STATUS_BYTES:
         raise FormatError(path, f"is larger than {MAX_STATUS_BYTES} bytes, which no status is")
     return data
