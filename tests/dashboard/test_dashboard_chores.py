@@ -215,7 +215,10 @@ def test_groups(ask):
 
 
 def test_failures_by_their_cause(ask):
-    (cluster,) = ask("failures").json()["clusters"]
+    answer = ask("failures").json()
+    (cluster,) = answer["clusters"]
+    assert answer["num_clusters"] == 1
+    assert (answer["num_failed"], answer["num_skipped"]) == (cluster["failed"], cluster["skipped"])
     assert cluster["sample"]["id"] == "chore-relax-0008"
     assert cluster["sample"]["detail"] == "ValueError: atom 7 left the box at step 49"
     assert (cluster["failed"], cluster["skipped"]) == (3, 6)

@@ -19,8 +19,8 @@ export function RootFailures({ runId }: { runId: string }) {
       <CauseTable clusters={data.clusters.slice(0, MAX_SHOWN)} runId={runId} />
       <p className="more">
         <Link to={`/runs/${encodeURIComponent(runId)}/failures`}>
-          {data.clusters.length > MAX_SHOWN
-            ? `All ${formatCount(data.clusters.length)} causes, with examples`
+          {data.num_clusters > MAX_SHOWN
+            ? `All ${formatCount(data.num_clusters)} causes, with examples`
             : "With examples of what they printed"}
         </Link>
       </p>

@@ -1,12 +1,13 @@
 import { useState } from "react";
 import { useSearchParams } from "react-router";
 
-import { useFailures, type FailureCluster } from "../api/useFailures";
+import type { Schemas } from "../api/client";
+import { useFailures } from "../api/useFailures";
 import { ErrorNotice } from "../components/ErrorNotice";
 import { FailureCause } from "../components/FailureCause";
 import { FreshnessLine } from "../components/FreshnessLine";
 import { Icon } from "../components/Icon";
-import { formatQuantity } from "../lib/format";
+import { formatCount, formatQuantity } from "../lib/format";
 import { useRun } from "../shell/run";
 import "./FailuresPage.css";
 
@@ -29,14 +30,15 @@ export function FailuresPage() {
         </p>
       )}
       {data !== undefined && data.clusters.length > 0 && (
-        <Causes runId={run.id} clusters={data.clusters} />
+        <Causes runId={run.id} failures={data} />
       )}
     </>
   );
 }
 
 /** The address holds which of them are open, once the reader has opened or closed one. */
-function Causes({ runId, clusters }: { runId: string; clusters: readonly FailureCluster[] }) {
+function Causes({ runId, failures }: { runId: string; failures: Schemas["FailuresResponse"] }) {
+  const { clusters, num_clusters: numCauses, num_failed: numFailed, num_skipped: numSkipped } = failures;
   const [params, setParams] = useSearchParams();
   // As it was when the page came: another may become the first while this one is read.
   const [first] = useState(clusters.length > FEW ? [] : clusters.slice(0, 1).map(({ id }) => String(id)));
@@ -48,13 +50,12 @@ function Causes({ runId, clusters }: { runId: string; clusters: readonly Failure
       setParams({ cause: next.length > 0 ? next : "" }, { replace: true });
     }
   };
-  const numFailed = clusters.reduce((sum, { failed }) => sum + failed, 0);
-  const numSkipped = clusters.reduce((sum, { skipped }) => sum + skipped, 0);
   return (
     <>
       <p className="lead">
-        {formatQuantity(numFailed, "chore")} failed for {formatQuantity(clusters.length, "cause")}
+        {formatQuantity(numFailed, "chore")} failed for {formatQuantity(numCauses, "cause")}
         {numSkipped > 0 && `; ${formatQuantity(numSkipped, "chore")} could not run because of that`}.
+        {clusters.length < numCauses && ` The first ${formatCount(clusters.length)} causes are listed.`}
       </p>
       {clusters.map((cluster) => (
         <FailureCause

@@ -4,7 +4,7 @@ import { beforeEach, expect, it } from "vitest";
 
 import type { Schemas } from "../api/client";
 import { expectAccessible, openPage } from "./page";
-import { answer, answerBy, refuse, RUN_URL, server } from "./server";
+import { answer, makeFailures, answerBy, refuse, RUN_URL, server } from "./server";
 
 const FRESH = { is_complete: true, share: 1, problem: "" };
 const PAGE_URL = `${RUN_URL}/failures`;
@@ -53,7 +53,7 @@ function explain(choreId: string, failure: object | null) {
 
 beforeEach(() => {
   server.use(
-    answer(PAGE_URL, { clusters: CLUSTERS, freshness: FRESH }),
+    answer(PAGE_URL, makeFailures(CLUSTERS)),
     answerBy(`${RUN_URL}/chores`, (url) =>
       url.searchParams.get("cluster") === "1" && url.searchParams.get("state") === "failed"
         ? { chores: ["n1", "n2", "n1", ""].map((host, index) => makeRow(`c${index}`, host)), total: 250, next: "4", freshness: FRESH }
@@ -131,7 +131,7 @@ it.each([
   [FRESH, "No failures."],
   [{ ...FRESH, is_complete: false, share: 0.4 }, "No failures so far."],
 ])("says so where nothing failed (%#)", async (freshness, text) => {
-  server.use(answer(PAGE_URL, { clusters: [], freshness }));
+  server.use(answer(PAGE_URL, makeFailures([], { freshness })));
   openPage(PAGE_URL);
   expect(await screen.findByText(text)).toBeVisible();
 });
@@ -140,4 +140,14 @@ it("says so where the failures cannot be read", async () => {
   server.use(refuse(PAGE_URL, 503, "the index is busy"));
   openPage(PAGE_URL);
   expect(await screen.findByRole("alert")).toHaveTextContent("the index is busy");
+});
+
+it("says how many causes there are beside those that are listed", async () => {
+  server.use(
+    answer(PAGE_URL, makeFailures(CLUSTERS, { num_clusters: 1000, num_failed: 4000, num_skipped: 0 })),
+  );
+  openPage(PAGE_URL);
+  expect(await screen.findByText(/4,000 chores failed for 1,000 causes/)).toHaveTextContent(
+    `The first ${CLUSTERS.length} causes are listed.`,
+  );
 });

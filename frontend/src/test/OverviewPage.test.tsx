@@ -4,8 +4,9 @@ import { beforeEach, describe, expect, it } from "vitest";
 
 import type { Run, Schemas } from "../api/client";
 import { makeFinished } from "./fixtures";
+import { makeChore } from "./chores";
 import { expectAccessible, openPage } from "./page";
-import { answer, answerBy, makeRun, refuse, RUN_URL, server } from "./server";
+import { answer, makeFailures, answerBy, makeRun, refuse, RUN_URL, server } from "./server";
 
 const FRESH = { is_complete: true, share: 1, problem: "" };
 const START = Date.parse("2026-03-01T10:55:51Z") / 1000;
@@ -67,11 +68,11 @@ function makeEvents(first: number, last: number) {
 function makeClusters(count: number) {
   return Array.from({ length: count }, (_, index) => ({
     id: index + 1,
-    reason: "exception",
+    reason: "exception" as const,
     pattern: `KeyError: ${index + 1}`,
     failed: 6,
     skipped: index,
-    sample: {},
+    sample: makeChore(),
   }));
 }
 
@@ -80,7 +81,7 @@ function serveRun(run: Run) {
     answer(RUN_URL, run),
     answer(`${RUN_URL}/series`, makeSeries()),
     answer(`${RUN_URL}/waiting`, WAITING),
-    answer(`${RUN_URL}/failures`, { clusters: makeClusters(7), freshness: FRESH }),
+    answer(`${RUN_URL}/failures`, makeFailures(makeClusters(7))),
     answerBy(`${RUN_URL}/history`, (url) =>
       url.searchParams.get("cursor") === "3"
         ? { events: makeEvents(2, 1), total: 12, next: null, freshness: FRESH }

@@ -2,7 +2,7 @@
 import { http, HttpResponse, type JsonBodyType } from "msw";
 import { setupServer } from "msw/node";
 
-import type { Run, RunStatus } from "../api/client";
+import type { Run, RunStatus, Schemas } from "../api/client";
 import { makeStatus } from "./fixtures";
 
 export const RUN_ID = "matensemble_workflow-20260301_105551";
@@ -30,12 +30,27 @@ function makeListedRun(status: RunStatus): Run {
   };
 }
 
+/** What the server says of the failures of a run. */
+export function makeFailures(
+  clusters: readonly Schemas["FailureClusterResponse"][],
+  parts: Partial<Schemas["FailuresResponse"]> = {},
+): Schemas["FailuresResponse"] {
+  return {
+    clusters: [...clusters],
+    num_clusters: clusters.length,
+    num_failed: clusters.reduce((sum, { failed }) => sum + failed, 0),
+    num_skipped: clusters.reduce((sum, { skipped }) => sum + skipped, 0),
+    freshness: { is_complete: true, share: 1, problem: "" },
+    ...parts,
+  };
+}
+
 export const server = setupServer(
   answer("/settings", { version: "0.6.0", root: "~/study", is_single_run: false, allow_actions: false }),
   answer(RUN_URL, makeRun()),
   // What the overview asks besides, of a run in which nothing has happened.
   answer(`${RUN_URL}/series`, { run: { end: 0 } }),
-  answer(`${RUN_URL}/failures`, { clusters: [], freshness: { is_complete: true, share: 1, problem: "" } }),
+  answer(`${RUN_URL}/failures`, makeFailures([])),
   answer(`${RUN_URL}/waiting`, { num_blocked: 0 }),
   answer(`${RUN_URL}/history`, { events: [], total: 0, next: null }),
 );

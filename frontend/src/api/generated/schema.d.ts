@@ -1071,6 +1071,12 @@ export interface components {
         FailuresResponse: {
             /** Clusters */
             clusters: components["schemas"]["FailureClusterResponse"][];
+            /** Num Clusters */
+            num_clusters: number;
+            /** Num Failed */
+            num_failed: number;
+            /** Num Skipped */
+            num_skipped: number;
             freshness: components["schemas"]["FreshnessResponse"];
         };
         /**

@@ -267,6 +267,13 @@ class FailuresResponse(BaseModel):
     """The failures of a run by their cause, those with most chores first."""
 
     clusters: list[FailureClusterResponse]
+    """The first `MAX_CLUSTERS` of very many."""
+    num_clusters: NonNegativeInt
+    """How many there are, those that are not listed included; so are the next two."""
+    num_failed: NonNegativeInt
+    """Chores that failed by themselves."""
+    num_skipped: NonNegativeInt
+    """Chores that did not run because of these."""
     freshness: FreshnessResponse
 
 

@@ -258,6 +258,25 @@ def read_clusters(
     return [(row, database.execute(sample, (row["id"],)).fetchone()) for row in clusters]
 
 
+class ClusterTotals(NamedTuple):
+    """What all clusters come to, those that are not listed included."""
+
+    num_clusters: int
+    num_failed: int
+    """Chores."""
+    num_skipped: int
+    """Chores that did not run because of these."""
+
+
+def count_clusters(database: sqlite3.Connection) -> ClusterTotals:
+    """Return what all clusters come to."""
+    select = (
+        "SELECT count(*), coalesce(sum(failed), 0), coalesce(sum(skipped), 0) "
+        "FROM clusters WHERE failed > 0"
+    )
+    return ClusterTotals(*database.execute(select).fetchone())
+
+
 def _count(database: sqlite3.Connection, wanted: ChoreFilter, numbers: list[int] | None) -> int:
     conditions, values = wanted.where(numbers)
     column, table = ("sum(count)", "counts") if wanted.is_counted else ("count(*)", "chores")

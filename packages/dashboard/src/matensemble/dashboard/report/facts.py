@@ -17,6 +17,7 @@ from matensemble.dashboard.index.bounds import clean
 from matensemble.dashboard.index.chores import (
     ChoreFilter,
     Sort,
+    count_clusters,
     count_states,
     find_chores,
     read_clusters,
@@ -136,7 +137,7 @@ def collect(
     groups, num_groups = read_groups(database)
     clusters = read_clusters(database)
     events = read_events(database, before=None, limit=MAX_EVENTS)
-    num_clusters = database.execute("SELECT count(*) FROM clusters WHERE failed > 0").fetchone()[0]
+    num_clusters = count_clusters(database).num_clusters
     run_dir = catalog.find(run_id).root
     left_out = [] if freshness.is_complete else [_describe_freshness(freshness)]
     for shown, total, one, many in (

@@ -23,6 +23,7 @@ from matensemble.dashboard.index.chores import (
     ChoreFilter,
     CursorError,
     Sort,
+    count_clusters,
     find_chore,
     find_chores,
     read_all,
@@ -180,12 +181,13 @@ def _add_sums(router: APIRouter, indexes: Indexes) -> None:
     @router.get("/failures", operation_id="listFailures", summary="Failures by their cause")
     def list_failures(run_id: str) -> FailuresResponse:
         with indexes.open(run_id) as (database, freshness):
-            clusters = read_clusters(database)
+            clusters, totals = read_clusters(database), count_clusters(database)
         return FailuresResponse(
             clusters=[
                 FailureClusterResponse(**dict(cluster) | {"sample": ChoreRow(**dict(sample))})
                 for cluster, sample in clusters
             ],
+            **totals._asdict(),
             freshness=_fresh(freshness),
         )
 
