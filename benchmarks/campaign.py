@@ -303,6 +303,11 @@ def _host(number: int) -> str:
     return f"node{number:03}"
 
 
+def _longest(count: int) -> float:
+    """Return more seconds than a campaign of so many chores takes."""
+    return 86_400.0 * max(1.0, count / 10_000)
+
+
 def make_campaign(
     folder: Path, count: int, *, is_live: bool = False, began_at: float | None = None
 ) -> RunDir:
@@ -317,9 +322,9 @@ def make_campaign(
     is_live
         Whether its driver is in the midst of it.
     began_at
-        Seconds since the Unix epoch; None: a day ago.
+        Seconds since the Unix epoch; None: so long ago that it has ended.
     """
-    campaign = Campaign(count, time.time() - 86_400 if began_at is None else began_at)
+    campaign = Campaign(count, time.time() - _longest(count) if began_at is None else began_at)
     run = create_run_dir(folder)
     num_chores = len(campaign.headers)
     manifest = Manifest(

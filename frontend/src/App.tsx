@@ -6,11 +6,11 @@ import { createHashRouter, RouterProvider } from "react-router";
 import { ApiError } from "./api/client";
 import { routes } from "./routes";
 
-// The path stays that of the server, so the page works below any prefix that a proxy gives it.
-const router = createHashRouter(routes);
-
 export function App() {
   const [client] = useState(makeQueryClient);
+  // Made when the token has left the address, or that would be taken for the address of a page. The
+  // path stays that of the server, so the page works below any prefix that a proxy gives it.
+  const [router] = useState(() => createHashRouter(routes));
   return (
     <QueryClientProvider client={client}>
       <RouterProvider router={router} />

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -91,7 +92,8 @@ class Viewer:
         self.page.on("request", self._see)
         self.page.on("response", self._weigh)
         self.page.goto(server.link)
-        playwright.expect(self.page.get_by_role("main")).not_to_be_empty()
+        heading = self.page.get_by_role("heading", level=1)
+        playwright.expect(heading).to_have_text(re.compile("^(Runs|matensemble_workflow-.*)$"))
 
     def _hear(self, message: playwright.ConsoleMessage) -> None:
         is_told_better = message.text.startswith("Failed to load resource")  # by `_weigh`

@@ -9,7 +9,14 @@ import { serverNow } from "../api/serverClock";
 import { useChoreRows } from "../api/useChores";
 import { choreAddress } from "../lib/choreAddress";
 import { formatQuestion, type ChoreQuestion, type ChoreSort } from "../lib/choreFilter";
-import { formatAgo, formatInstantOf, formatReason, formatSeconds } from "../lib/format";
+import {
+  formatAgo,
+  formatDuration,
+  formatInstantOf,
+  formatReason,
+  formatSeconds,
+} from "../lib/format";
+import { useNow } from "../lib/useNow";
 import { useShortcut } from "../shell/shortcuts";
 import { ChoreStateMark } from "./ChoreStateBadge";
 import "./ChoreTable.css";
@@ -54,7 +61,14 @@ const COLUMNS: readonly Column[] = [
     sort: "seconds",
     isDescendingFirst: true,
     isNumber: true,
-    cell: ({ seconds }) => (seconds === null ? "–" : formatSeconds(seconds)),
+    cell: ({ state, seconds, started_at: since }) =>
+      state === "running" && since !== null ? (
+        <Elapsed since={since} />
+      ) : seconds === null ? (
+        "–"
+      ) : (
+        formatSeconds(seconds)
+      ),
   },
   {
     id: "exit",
@@ -64,6 +78,12 @@ const COLUMNS: readonly Column[] = [
   },
   { id: "detail", name: "detail", cell: ({ detail }) => detail, title: ({ detail }) => detail },
 ];
+
+/** How long a chore has run by now. */
+function Elapsed({ since }: { since: number }) {
+  useNow(true);
+  return formatDuration(serverNow() / 1000 - since);
+}
 
 function instantColumn(name: string, field: "started_at" | "ended_at"): Column {
   return {

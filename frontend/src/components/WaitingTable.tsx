@@ -17,13 +17,16 @@ const OBSTACLES: Record<Schemas["Obstacle"], string> = {
   no_driver: "No driver is at work, so nothing starts.",
 };
 
+/** Share of a run from which on its index tells what waits; before, all that is not read does. */
+const MIN_SHARE = 0.99;
+
 /** For what pending chores wait; nothing where there are none. */
 export function WaitingTable({ runId }: { runId: string }) {
   const { data, error } = useWaiting(runId);
   if (data === undefined) {
     return error === null ? null : <ErrorNotice error={error} />;
   }
-  return data.num_blocked === 0 ? null : (
+  return data.num_blocked === 0 || data.freshness.share < MIN_SHARE ? null : (
     <section>
       <h2>What pending chores wait for</h2>
       {data.obstacle !== null && <p className="lead">{OBSTACLES[data.obstacle]}</p>}

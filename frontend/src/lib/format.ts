@@ -81,8 +81,11 @@ export function formatHours(hours: number): string {
 /** How long ago, in one unit: "just now", "5 min ago", "3 d ago". */
 export function formatAgo(seconds: number): string {
   const minutes = Math.floor(seconds / 60);
-  if (minutes < 1) {
+  if (seconds < 5) {
     return "just now";
+  }
+  if (minutes < 1) {
+    return `${Math.floor(seconds)} s ago`;
   }
   if (minutes < 60) {
     return `${minutes} min ago`;

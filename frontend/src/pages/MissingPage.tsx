@@ -3,7 +3,8 @@ import { isRouteErrorResponse, Link, useRouteError } from "react-router";
 /** What stands where no page does, or where one broke. */
 export function MissingPage() {
   const error = useRouteError();
-  const isFault = error !== undefined && !isRouteErrorResponse(error);
+  // React Router has null where nothing broke and an address is just not known.
+  const isFault = error != null && !isRouteErrorResponse(error);
   return (
     <section>
       <h1>{isFault ? "This page broke" : "There is no such page"}</h1>

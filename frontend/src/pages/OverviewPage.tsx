@@ -26,7 +26,7 @@ export function OverviewPage() {
       {hasEnded && <RunAdvice run={run} />}
       <RootFailures runId={run.id} />
       <RunCharts runId={run.id} />
-      <WaitingTable runId={run.id} />
+      {status.counts.pending > 0 && <WaitingTable runId={run.id} />}
       {Object.keys(status.groups).length > 0 ? (
         <GroupTable runId={run.id} groups={status.groups} />
       ) : (

@@ -116,6 +116,11 @@ describe("the head of a run", () => {
   });
 });
 
+it("says that an address is none, and does not call it a fault", async () => {
+  openPage("/nowhere");
+  expect(await screen.findByRole("heading", { name: "There is no such page" })).toBeVisible();
+});
+
 describe("the stream", () => {
   it("brings what is new", async () => {
     openPage(RUN_URL);

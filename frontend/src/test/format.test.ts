@@ -50,7 +50,8 @@ describe("formatRate", () => {
 
 it.each([
   [-3, "just now"],
-  [59, "just now"],
+  [4, "just now"],
+  [59, "59 s ago"],
   [61, "1 min ago"],
   [3600 * 47, "47 h ago"],
   [3600 * 48, "2 d ago"],

@@ -71,7 +71,7 @@ The data is served meanwhile at <code>/api/status</code>.</p>
 
 
 def create_dashboard_app(
-    root: Path,
+    root: Path | str,
     *,
     access: Access | None = None,
     allow_actions: bool = False,
@@ -98,7 +98,7 @@ def create_dashboard_app(
     RunDirectoryError
         If `root` is no directory.
     """
-    catalog = Catalog(root)
+    catalog = Catalog(Path(root))
     access = access or Access()
     app = FastAPI(
         title="MatEnsemble dashboard",
