@@ -84,5 +84,5 @@ def _describe(address: Address, root: str, *, allow_actions: bool) -> list[str]:
             f"  link      {address.url}",
         ]
     if allow_actions:
-        lines.append("  actions   allowed: whoever has the link can cancel and retry chores")
+        lines.append("  actions   allowed: whoever has the link can pause, cancel and retry")
     return [*lines, "  stop      Ctrl-C"]

@@ -56,7 +56,7 @@ def index_path(run: RunDir, environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def _discard_old(directory: Path) -> None:
-    """Remove the indexes that nobody has fed for long: that of a million chores takes 300 MB."""
+    """Remove the indexes that nobody has fed for long: that of a million chores takes 400 MB."""
     oldest = time.time() - KEPT_SECONDS
     for path in directory.glob("*.sqlite"):
         with suppress(OSError):  # another process removes it too
