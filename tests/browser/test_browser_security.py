@@ -42,7 +42,7 @@ def test_token_leaves_the_address_and_the_history(server, browser):
         page = context.new_page()
         page.on(
             "request",
-            lambda request: asked.append(f"{request.url} {request.headers.get('referer')}"),
+            lambda request: asked.append(f"{request.url} {request.headers.get('referer') or None}"),
         )
         page.goto(server.link)
         expect(page.get_by_role("heading", level=1)).to_be_visible()

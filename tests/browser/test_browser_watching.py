@@ -36,7 +36,7 @@ def test_run_is_watched_to_its_end(watching):
     expect(page.get_by_text("10 of 13 chores ended")).to_be_visible()
 
     go_to(viewer, "Failures")
-    page.get_by_text("ValueError: atom").first.click()
+    expect(page.get_by_text("ValueError: atom").first).to_be_visible()  # open: the only cause
     page.get_by_role("link", name="chore-fragile-0011").first.click()
     expect(page.get_by_text("ValueError: atom 7 left the box <script>").first).to_be_visible()
     expect(page.get_by_text("study.py", exact=False).first).to_be_visible()

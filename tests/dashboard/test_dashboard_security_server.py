@@ -197,7 +197,8 @@ def test_log_of_the_server_holds_no_token(served, caplog):
         client.post("/api/session", headers=OWN | known)
         client.get("/api/status")  # with the cookie
         client.get("/api/fault", headers=known)
-        knock(served, f"nonsense {token}\r\n\r\n".encode()).close()
+        with knock(served, f"nonsense {token}\r\n\r\n".encode()) as client_of_nonsense:
+            read_to_the_end(client_of_nonsense)
     said = [record for record in caplog.records if not record.name.startswith("http")]
     assert any("Invalid HTTP request" in record.getMessage() for record in said)
     assert not any(token in record.getMessage() for record in said)  # `http…` is the client's

@@ -1960,6 +1960,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -2030,6 +2039,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2113,6 +2131,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -2187,6 +2214,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2292,6 +2328,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No JSON */
             415: {
                 headers: {
@@ -2371,6 +2416,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2469,6 +2523,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -2539,6 +2602,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2622,6 +2694,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -2691,6 +2772,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2770,6 +2860,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2880,6 +2979,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -2970,6 +3078,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -3045,6 +3162,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3134,6 +3260,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -3209,6 +3344,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3306,6 +3450,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -3378,6 +3531,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3470,6 +3632,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -3544,6 +3715,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3636,6 +3816,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -3708,6 +3897,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3798,6 +3996,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -3881,6 +4088,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -3950,6 +4166,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4036,6 +4261,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -4112,6 +4346,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4205,6 +4448,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -4274,6 +4526,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4358,6 +4619,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such question */
             422: {
                 headers: {
@@ -4428,6 +4698,15 @@ export interface operations {
             };
             /** @description Nothing of that name */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4509,6 +4788,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Asked for too much */
+            414: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Cannot be read */
             503: {
                 headers: {
@@ -4556,6 +4844,15 @@ export interface operations {
             };
             /** @description Sent by another page */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Asked for too much */
+            414: {
                 headers: {
                     [name: string]: unknown;
                 };

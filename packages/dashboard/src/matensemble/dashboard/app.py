@@ -132,6 +132,7 @@ def _add_api(app: FastAPI, catalog: Catalog, access: Access, *, allow_actions: b
         HTTPStatus.BAD_REQUEST: {"model": Problem, "description": "Asked under a foreign name"},
         HTTPStatus.UNAUTHORIZED: {"model": Problem, "description": "No valid token"},
         HTTPStatus.FORBIDDEN: {"model": Problem, "description": "Sent by another page"},
+        HTTPStatus.REQUEST_URI_TOO_LONG: {"model": Problem, "description": "Asked for too much"},
     }
 
     missing: dict[int | str, dict[str, Any]] = {
