@@ -63,3 +63,34 @@ def test_files_of_a_chore_that_runs_again_are_left_alone(run, monkeypatch, attem
     keeper.close()
     assert left(run, "a") == {"stdout", "stderr"}
     assert left(run, "b") == FILES
+
+
+class SlowCache:
+    """Copies the files of a chore when it is told to."""
+
+    def __init__(self, run: RunDir) -> None:
+        self.run = run
+        self.is_stored = threading.Event()
+        self.copied: set[str] = set()
+
+    def store(self, chore: Chore, attempt: int, exit_code: int) -> threading.Event:
+        return self.is_stored
+
+    def copy(self) -> None:
+        self.copied = left(self.run, "a")
+        self.is_stored.set()
+
+
+def test_files_are_left_until_the_cache_has_copied_them(run):
+    cache = SlowCache(run)
+    watchdog = Watchdog(run, time, lambda event: None)
+    keeper = Caretaker(run, watchdog, keep="results", logger=logging.getLogger(), cache=cache)
+    entry = ended("a")
+    entry.state = ChoreState.COMPLETED
+    keeper.ended(entry)
+    copier = threading.Timer(0.2, cache.copy)  # time for who would not wait
+    copier.start()
+    keeper.close()
+    copier.join()
+    assert cache.copied == FILES
+    assert "stdout" not in left(run, "a")

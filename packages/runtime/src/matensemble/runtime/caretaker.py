@@ -8,6 +8,7 @@ start. Called by the engine, on the thread that owns the state.
 from __future__ import annotations
 
 import logging
+import threading
 from functools import partial
 
 from matensemble.chore import Chore
@@ -68,20 +69,25 @@ class Caretaker:
 
     def ended(self, entry: Entry) -> None:
         """Do what remains to be done for a chore that has ended for good."""
+        is_stored: threading.Event | None = None
         if self._cache is not None and entry.state is ChoreState.COMPLETED:
-            self._cache.store(entry.chore, entry.attempt, entry.exit_code or 0)
+            is_stored = self._cache.store(entry.chore, entry.attempt, entry.exit_code or 0)
         is_behind = self._num_taken - self._num_done > MAX_BEHIND
         if entry.attempt and not (is_behind and self._keep == "all"):
             self._num_taken += 1
-            work = partial(self._clear_up, entry, entry.attempt, entry.state)
+            work = partial(self._clear_up, entry, entry.attempt, entry.state, is_stored)
             self._background.do(f"clearing up behind {entry.chore.id}", work)
 
     def close(self) -> None:
         """Wait until all of it is done; may be called twice."""
         self._background.close()
 
-    def _clear_up(self, entry: Entry, attempt: int, state: ChoreState) -> None:
+    def _clear_up(
+        self, entry: Entry, attempt: int, state: ChoreState, is_stored: threading.Event | None
+    ) -> None:
         self._num_done += 1
+        if is_stored is not None:
+            is_stored.wait()  # it copies the files that would be cleared up
         if (entry.attempt, entry.state) != (attempt, state):
             return  # it runs again since: these files are of another attempt
         chore = entry.chore

@@ -21,6 +21,7 @@ import os
 import secrets
 import shutil
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -204,7 +205,7 @@ class ResultCache:
             self._logger.warning("the entry %s of the cache is not used: %r", entry, error)
             return None
 
-    def store(self, chore: Chore, attempt: int, exit_code: int) -> None:
+    def store(self, chore: Chore, attempt: int, exit_code: int) -> threading.Event:
         """Put the result of a completed chore into the cache, soon; failures are logged.
 
         Where a file that its key covers may have been another one when it ran, it is not put there.
@@ -215,10 +216,19 @@ class ResultCache:
             The chore; one without a key is left out.
         attempt, exit_code
             Of the attempt that made the result.
+
+        Returns
+        -------
+        threading.Event
+            Set when its files are not needed any more: until then nothing of them may be removed.
         """
+        is_done = threading.Event()
         if chore.id in self._keys:
-            work = partial(self._store_sure, chore, attempt, exit_code, time.monotonic())
+            work = partial(self._store_sure, chore, attempt, exit_code, time.monotonic(), is_done)
             self._background.do(f"putting {chore.id} into the cache", work)
+        else:
+            is_done.set()
+        return is_done
 
     def close(self, *, abandon: bool = False) -> None:
         """Wait until everything is stored; with `abandon` only for what is being stored now."""
@@ -228,20 +238,30 @@ class ResultCache:
         known = self._keys.get(chore_id)
         return None if known is None else known.key
 
-    def _store_sure(self, chore: Chore, attempt: int, exit_code: int, ended_at: float) -> None:
-        known = self._keys[chore.id]
-        assert known.key is not None
-        changed = self._watch.changed(known.files, ended_at)
-        if changed is None:
-            self._store(chore, known.key, attempt, exit_code)
-        elif changed not in self._warned:
-            self._warned.add(changed)
-            self._logger.warning(
-                "%s is not put into the cache, nor is what else depends on %s: it changed after "
-                "the run was saved",
-                chore.id,
-                changed,
-            )
+    def _store_sure(
+        self,
+        chore: Chore,
+        attempt: int,
+        exit_code: int,
+        ended_at: float,
+        is_done: threading.Event,
+    ) -> None:
+        try:
+            known = self._keys[chore.id]
+            assert known.key is not None
+            changed = self._watch.changed(known.files, ended_at)
+            if changed is None:
+                self._store(chore, known.key, attempt, exit_code)
+            elif changed not in self._warned:
+                self._warned.add(changed)
+                self._logger.warning(
+                    "%s is not put into the cache, nor is what else depends on %s: it changed "
+                    "after the run was saved",
+                    chore.id,
+                    changed,
+                )
+        finally:
+            is_done.set()
 
     def _entry(self, key: str) -> Path:
         return self._root / key[:2] / key
