@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import io
 import json
 import time
 from collections import Counter, deque
@@ -23,16 +22,14 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from runs import write_headers
+
 from matensemble.model import RunState
 from matensemble.records import JOURNAL_FORMAT, RecordKind, encode_journal_record, journal_stamp
 from matensemble.status import Counts, RootFailure, RunStatus
 from matensemble.workdir import RunDir
 from matensemble.workflow import (
-    Manifest,
     create_run_dir,
-    present_versions,
-    utc_now,
-    write_workflow,
 )
 
 NUM_HOSTS, HOST_CORES, HOST_GPUS = 64, 64, 4
@@ -327,15 +324,8 @@ def make_campaign(
     campaign = Campaign(count, time.time() - _longest(count) if began_at is None else began_at)
     run = create_run_dir(folder)
     num_chores = len(campaign.headers)
-    manifest = Manifest(
-        name="campaign",
-        created_at=utc_now(),
-        versions=present_versions(),
-        num_chores=num_chores,
-        next_number=num_chores + 1,
-        groups=Counter(str(header["name"]) for header in campaign.headers),
-    )
-    write_workflow(run, manifest, map(json.dumps, campaign.headers), io.BytesIO(), {})
+    groups = Counter(str(header["name"]) for header in campaign.headers)
+    write_headers(run, "campaign", map(json.dumps, campaign.headers), groups)
     last = num_chores * 4 * LIVE_SHARE if is_live else float("inf")
     with run.journal_path.open("wb") as journal:
         for line in campaign.lines():

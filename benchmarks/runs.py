@@ -16,7 +16,7 @@ import io
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -183,6 +183,22 @@ def _headers(width: int) -> Iterator[str]:
             yield json.dumps(header)
 
 
+def write_headers(
+    run: RunDir, name: str, headers: Iterable[str], groups: Mapping[str, int]
+) -> None:
+    """Write what was saved of a made run; `groups` are the sizes of its groups."""
+    num_chores = sum(groups.values())
+    manifest = Manifest(
+        name=name,
+        created_at=utc_now(),
+        versions=present_versions(),
+        num_chores=num_chores,
+        next_number=num_chores + 1,
+        groups=dict(groups),
+    )
+    write_workflow(run, manifest, headers, io.BytesIO(), {})
+
+
 def make_run(folder: Path, count: int, *, is_live: bool = False) -> RunDir:
     """Return a new run of about `count` chores (a multiple of three).
 
@@ -198,15 +214,7 @@ def make_run(folder: Path, count: int, *, is_live: bool = False) -> RunDir:
     width = count // len(GROUPS)
     run = create_run_dir(folder)
     num_chores = width * len(GROUPS)
-    manifest = Manifest(
-        name="generated",
-        created_at=utc_now(),
-        versions=present_versions(),
-        num_chores=num_chores,
-        next_number=num_chores + 1,
-        groups=dict.fromkeys(GROUPS, width),
-    )
-    write_workflow(run, manifest, _headers(width), io.BytesIO(), {})
+    write_headers(run, "generated", _headers(width), dict.fromkeys(GROUPS, width))
     last = num_chores * 4 * LIVE_SHARE if is_live else float("inf")
     play = _Play(width, time.time() - last * TICK_SECONDS if is_live else BEGAN_AT)
     with run.journal_path.open("wb") as journal:

@@ -7,7 +7,7 @@ later version pass through, so that an older dashboard loses nothing of a newer 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
     PositiveInt,
 )
 
+from matensemble.dashboard.index.feed import Freshness
 from matensemble.model import ChoreState, Reason, RunState
 
 Number = Annotated[int, Field(ge=0, lt=2**53)]
@@ -142,6 +143,11 @@ class FreshnessResponse(BaseModel):
     """How much of the run it holds."""
     problem: str
     """Why it goes no further; empty where nothing is in the way."""
+
+    @classmethod
+    def of(cls, freshness: Freshness) -> Self:
+        """Return what is said of an index."""
+        return cls(**freshness._asdict())
 
 
 class ChoreRow(BaseModel):

@@ -32,7 +32,7 @@ from matensemble.dashboard.index.chores import (
     read_groups,
     read_page,
 )
-from matensemble.dashboard.index.feed import Freshness, Indexes
+from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.index.header import read_header
 from matensemble.dashboard.schemas import (
     AttemptResponse,
@@ -138,7 +138,7 @@ def _add_table(router: APIRouter, indexes: Indexes) -> None:
             chores=[ChoreRow(**dict(row)) for row in page.rows],
             total=found.total,
             next=page.next,
-            freshness=_fresh(freshness),
+            freshness=FreshnessResponse.of(freshness),
         )
 
 
@@ -156,7 +156,7 @@ def _add_chore(router: APIRouter, catalog: Catalog, indexes: Indexes) -> None:
             chore=ChoreRow(**dict(row)),
             attempts=[AttemptResponse(**dict(attempt)) for attempt in attempts],
             **header._asdict(),
-            freshness=_fresh(freshness),
+            freshness=FreshnessResponse.of(freshness),
         )
 
 
@@ -175,7 +175,7 @@ def _add_sums(router: APIRouter, indexes: Indexes) -> None:
                 for name, states in groups.items()
             ],
             total=total,
-            freshness=_fresh(freshness),
+            freshness=FreshnessResponse.of(freshness),
         )
 
     @router.get("/failures", operation_id="listFailures", summary="Failures by their cause")
@@ -188,12 +188,8 @@ def _add_sums(router: APIRouter, indexes: Indexes) -> None:
                 for cluster, sample in clusters
             ],
             **totals._asdict(),
-            freshness=_fresh(freshness),
+            freshness=FreshnessResponse.of(freshness),
         )
-
-
-def _fresh(freshness: Freshness) -> FreshnessResponse:
-    return FreshnessResponse(**freshness._asdict())
 
 
 class Question(NamedTuple):

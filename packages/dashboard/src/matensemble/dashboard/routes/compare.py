@@ -180,7 +180,7 @@ def _describe_run(run_id: str, side: _Side) -> ComparedRunResponse:
         id=run_id,
         total=sum(side.states.values()),
         states=side.states,
-        freshness=FreshnessResponse(**side.freshness._asdict()),
+        freshness=FreshnessResponse.of(side.freshness),
     )
 
 

@@ -84,7 +84,7 @@ def look_for_events(catalog: Catalog, indexes: Indexes, run_id: str) -> Sighting
     event = RunEvent(
         run=run,
         generation=generation % _MAX_EXACT_IN_JAVASCRIPT,
-        freshness=FreshnessResponse(**freshness._asdict()),
+        freshness=FreshnessResponse.of(freshness),
     )
     status = run.status
     # Why it seems lost tells for how long, which is no news.

@@ -175,7 +175,7 @@ def explanation_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             row = read_facts(database, chore_id)
             if row is None:
                 raise RunDirectoryError(run_id, "has no chore of that id")
-            fresh = FreshnessResponse(**freshness._asdict())
+            fresh = FreshnessResponse.of(freshness)
             return _Explainer(database, run, look, row).explain(fresh)
 
     return router

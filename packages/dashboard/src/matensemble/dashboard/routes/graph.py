@@ -203,7 +203,7 @@ def _add_groups(router: APIRouter, indexes: Indexes) -> None:
             edges=_edges(graph),
             num_left_out=graph.num_left_out,
             num_edges_left_out=graph.num_edges_left_out,
-            freshness=FreshnessResponse(**freshness._asdict()),
+            freshness=FreshnessResponse.of(freshness),
         )
 
 
@@ -229,7 +229,7 @@ def _add_parts(router: APIRouter, indexes: Indexes) -> None:
             edges=_edges(graph),
             num_left_out=graph.num_left_out,
             num_edges_left_out=graph.num_edges_left_out,
-            freshness=FreshnessResponse(**freshness._asdict()),
+            freshness=FreshnessResponse.of(freshness),
         )
 
     @router.get(
@@ -247,7 +247,7 @@ def _add_parts(router: APIRouter, indexes: Indexes) -> None:
             num_edges_left_out=graph.num_edges_left_out,
             num_failures=num_failures,
             num_failures_left_out=num_failures - num_shown,
-            freshness=FreshnessResponse(**freshness._asdict()),
+            freshness=FreshnessResponse.of(freshness),
         )
 
 
@@ -272,7 +272,7 @@ def _add_whole(router: APIRouter, indexes: Indexes) -> None:
                 rank_to=rank_to or MAX_PLACE,
                 limit=limit,
             )
-        return _shape(window, FreshnessResponse(**freshness._asdict()))
+        return _shape(window, FreshnessResponse.of(freshness))
 
     @router.get("/at", operation_id="readPlace", summary="The chore at a place of the whole graph")
     def read_at(run_id: str, level: Place, rank: Place) -> PlaceResponse:
@@ -281,9 +281,7 @@ def _add_whole(router: APIRouter, indexes: Indexes) -> None:
             row = database.execute(select, (level, rank)).fetchone()
         if row is None:
             raise RunDirectoryError(run_id, "has no chore at that place")
-        return PlaceResponse(
-            chore=ChoreRow(**dict(row)), freshness=FreshnessResponse(**freshness._asdict())
-        )
+        return PlaceResponse(chore=ChoreRow(**dict(row)), freshness=FreshnessResponse.of(freshness))
 
 
 def _nodes(graph: Graph) -> list[GraphNodeResponse]:

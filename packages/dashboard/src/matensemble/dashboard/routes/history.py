@@ -57,7 +57,7 @@ def history_routes(indexes: Indexes) -> APIRouter:
             events=[RunEventResponse(**dict(row)) for row in page.rows],
             total=page.total,
             next=page.next,
-            freshness=FreshnessResponse(**freshness._asdict()),
+            freshness=FreshnessResponse.of(freshness),
         )
 
     return router

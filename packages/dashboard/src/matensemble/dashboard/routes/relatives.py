@@ -80,5 +80,5 @@ def _page(
             for name, states in gathered.items()
         ],
         num_groups_left_out=num_gathered - len(gathered),
-        freshness=FreshnessResponse(**freshness._asdict()),
+        freshness=FreshnessResponse.of(freshness),
     )

@@ -96,7 +96,7 @@ def series_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             total_nodes=[room.nodes * mean for room, mean in zip(rooms, means, strict=True)],
             total_cores=[room.cores * mean for room, mean in zip(rooms, means, strict=True)],
             total_gpus=[room.gpus * mean for room, mean in zip(rooms, means, strict=True)],
-            freshness=FreshnessResponse(**freshness._asdict()),
+            freshness=FreshnessResponse.of(freshness),
         )
 
     return router

@@ -130,7 +130,7 @@ def timeline_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             lane_offset=lane_offset,
             num_lanes=timeline.num_lanes,
             num_bars=timeline.num_bars,
-            freshness=FreshnessResponse(**freshness._asdict()),
+            freshness=FreshnessResponse.of(freshness),
         )
 
     return router

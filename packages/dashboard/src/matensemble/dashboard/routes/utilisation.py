@@ -98,7 +98,7 @@ def utilisation_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             num_hosts=num_hosts,
             groups=groups,
             num_groups=num_groups,
-            freshness=FreshnessResponse(**freshness._asdict()),
+            freshness=FreshnessResponse.of(freshness),
         )
 
     return router

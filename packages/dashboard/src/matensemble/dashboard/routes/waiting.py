@@ -103,7 +103,7 @@ def waiting_routes(catalog: Catalog, indexes: Indexes) -> APIRouter:
             free_cores=status.free_cores if status else None,
             total_gpus=status.total_gpus if status else None,
             free_gpus=status.free_gpus if status else None,
-            freshness=FreshnessResponse(**freshness._asdict()),
+            freshness=FreshnessResponse.of(freshness),
         )
 
     return router
