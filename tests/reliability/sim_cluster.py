@@ -404,6 +404,7 @@ class SimExecutor:
     def __init__(self, cluster: Cluster, look_ahead: int) -> None:
         self._cluster = cluster
         self.look_ahead = look_ahead
+        self.pool_look_ahead = 0
         self.sees_files_late = cluster.sees_late
         self._post: Post | None = None
 

@@ -112,6 +112,7 @@ class FakeExecutor:
         self.allocation = allocation
         self.name = name
         self.look_ahead = look_ahead
+        self.pool_look_ahead = 0
         self.sees_files_late = False
         self.running: dict[str, LaunchRequest] = {}
         self.num_submitted = 0

@@ -18,7 +18,9 @@ from matensemble.runtime.scheduler.events import (
     ChorePlaced,
     ChoreStarted,
     ChoreSubmitted,
+    LaunchMeasured,
     NodesChanged,
+    PoolLost,
     ResourcesFreed,
 )
 from matensemble.runtime.scheduler.resources import Allocation
@@ -43,6 +45,14 @@ class JobEnded(NamedTuple):
     `IO_ERROR`. None: the exit code speaks."""
     detail: str = ""
     """One line for people: the missing program, the message of the resource manager …"""
+    elapsed: float | None = None
+    """Seconds that it ran, measured where it ran; None where the executor does not know."""
+    host: str = ""
+    """Where it ran, if that was not told by `ChoreStarted`."""
+    is_committed: bool = False
+    """Whether who ran it vouches for its result, so that its file need not be looked at."""
+    payload: bytes | None = None
+    """The pickle of its result, where it is small and was asked for."""
 
 
 class ExecutorLost(NamedTuple):
@@ -64,6 +74,8 @@ class Orphan(NamedTuple):
     """What it had asked for."""
     run_dir: Path
     """Absolute path of its run, which its processes know as ``MATENSEMBLE_RUN_DIR``."""
+    is_pooled: bool = False
+    """Whether a warm worker served it: it is lost once none of an earlier driver is alive."""
 
 
 ExecutorEvent = (
@@ -74,6 +86,8 @@ ExecutorEvent = (
     | ResourcesFreed
     | AttemptLost
     | NodesChanged
+    | LaunchMeasured
+    | PoolLost
     | ExecutorLost
 )
 Post = Callable[[ExecutorEvent], None]
@@ -95,6 +109,10 @@ class Executor(Protocol):
     @property
     def look_ahead(self) -> int:
         """How many chores beyond what fits may queue at the executor, to hide its latency."""
+
+    @property
+    def pool_look_ahead(self) -> int:
+        """How many pooled chores beyond what fits may queue at its warm workers; 0 where none."""
 
     @property
     def sees_files_late(self) -> bool:

@@ -104,6 +104,11 @@ class FluxExecutor:
         return min(max(16, 2 * self._num_cores), 256)
 
     @property
+    def pool_look_ahead(self) -> int:
+        """How many pooled chores may queue beyond what fits: none, it has no warm workers."""
+        return 0
+
+    @property
     def sees_files_late(self) -> bool:
         """Whether what a chore wrote may be seen here later: yes, on a network file system."""
         return True

@@ -85,6 +85,7 @@ class LocalExecutor:
 
     name = "local"
     look_ahead = 0
+    pool_look_ahead = 0
     sees_files_late = False
 
     def __init__(

@@ -37,3 +37,10 @@ class LaunchRequest(NamedTuple):
     """Where the scheduler expects it; executors that place by themselves ignore it."""
     avoid: frozenset[int] = frozenset()
     """Nodes (indices into `Allocation.nodes`) to keep off: they are set aside for another chore."""
+    is_pooled: bool = False
+    """Whether a warm worker is to serve it; else it is a job of its own."""
+    record: bytes | None = None
+    """Of a Python chore for a warm worker, and of a program with references: the chore's record,
+    as `wire.encode_record` made it; `argv` is empty then."""
+    wants: int = 0
+    """Largest result, in bytes of its pickle, that a warm worker is to send along; 0: none."""

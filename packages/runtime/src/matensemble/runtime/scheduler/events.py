@@ -50,6 +50,8 @@ class StartsConsidered(NamedTuple):
 
     time_left: float | None = None
     """Seconds for which something that starts now can run; None: no limit is known."""
+    pool_look_ahead: int = 0
+    """How many pooled chores may queue at warm workers beyond what fits."""
 
 
 class ChoreSubmitted(NamedTuple):
@@ -94,6 +96,10 @@ class ChoreFinished(NamedTuple):
     nothing, as of a file that is not to be trusted."""
     culprit_attempt: int | None = None
     """The attempt whose result the culprit had when this one was prepared; None: not known."""
+    elapsed: float | None = None
+    """Seconds that it ran, measured where it ran; None: not known."""
+    host: str = ""
+    """Where it ran, if that was not told by `ChoreStarted`."""
 
 
 class AttemptLost(NamedTuple):
@@ -126,6 +132,20 @@ class NodesChanged(NamedTuple):
 
     lost: frozenset[int] = frozenset()
     back: frozenset[int] = frozenset()
+
+
+class LaunchMeasured(NamedTuple):
+    """It is known what it costs to start a process that can run a Python chore."""
+
+    seconds: float
+    """From its submission until it was ready, without the time in a queue."""
+
+
+class PoolLost(NamedTuple):
+    """No warm worker can be had: what would run on one runs as a job from now on."""
+
+    detail: str
+    """Why, for people."""
 
 
 class ResourcesFreed(NamedTuple):
@@ -198,6 +218,8 @@ Event = (
     | DelayOver
     | LimitExceeded
     | NodesChanged
+    | LaunchMeasured
+    | PoolLost
     | ResourcesFreed
     | CancelRequested
     | RetryRequested

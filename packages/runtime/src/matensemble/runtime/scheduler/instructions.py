@@ -28,6 +28,8 @@ class Submit(NamedTuple):
     """Where it is expected to run; None for one that queues at the executor (look-ahead)."""
     avoid: frozenset[int] = frozenset()
     """Nodes that are set aside for another chore; an executor that places must keep off them."""
+    is_pooled: bool = False
+    """Whether a warm worker is to serve it; else it is a job of its own."""
 
 
 class Cancel(NamedTuple):
