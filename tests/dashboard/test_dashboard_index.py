@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ import pytest
 from matensemble.dashboard.index import run_index
 from matensemble.dashboard.index.fold import pattern_of
 from matensemble.dashboard.index.run_index import RunIndex
-from matensemble.dashboard.index.schema import SCHEMA_VERSION, open_for_reading
+from matensemble.dashboard.index.schema import SCHEMA_VERSION, open_for_reading, open_for_writing
 from matensemble.errors import FormatError
 from matensemble.model import ChoreState
 from matensemble.pipeline import Pipeline
@@ -328,6 +331,20 @@ def test_two_feed_one_index_in_turns(make_index, finished, monkeypatch):
     while not (first.update().is_complete and second.update().is_complete):
         pass
     assert_agrees(first, finished)
+
+
+def test_an_index_is_made_by_several_at_once(tmp_path):
+    barrier = threading.Barrier(4)
+
+    def make(number):
+        path = tmp_path / f"{number}.sqlite"
+        barrier.wait(60)
+        with closing(open_for_writing(path)) as database:
+            return database.execute("PRAGMA journal_mode").fetchone()[0]
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        for number in range(20):
+            assert [*threads.map(make, [number] * 4)] == ["wal"] * 4
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ seconds for "not known", so that pages can be sorted by columns without NULL.
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -216,7 +217,7 @@ def _prepare(path: Path) -> sqlite3.Connection:
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
     )
     try:
-        database.execute("PRAGMA journal_mode = WAL")
+        _use_write_ahead_log(database)
         database.execute("PRAGMA synchronous = OFF")  # a cache: damaged, it is made anew
         database.execute("PRAGMA cache_size = -65536")
         database.execute("BEGIN IMMEDIATE")
@@ -227,3 +228,22 @@ def _prepare(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _use_write_ahead_log(database: sqlite3.Connection) -> None:
+    """Let readers and the writer not wait for one another; kept in the file from then on.
+
+    Who finds another process at the same change is told so at once, without the wait that all
+    other statements have (each would wait for the other), and so asks again.
+    """
+    give_up_at = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.01)
+        else:
+            return
