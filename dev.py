@@ -176,7 +176,8 @@ def set_up(group: str) -> Path:
     say(f"installing the packages and the group '{group}' into .venv (once)")
     pip = (python, "-m", "pip", "--disable-pip-version-check", "-qq", "install")
     run(*pip, "pip>=25.1")  # the first that knows dependency groups
-    editables = [word for name in PACKAGES for word in ("--editable", "packages/" + name)]
+    names = [name + "[pool]" if name == "worker" else name for name in PACKAGES]
+    editables = [word for name in names for word in ("--editable", "packages/" + name)]
     run(*pip, *editables, "--group", group)
     if flux:
         binding = "flux-python==" + flux[0]

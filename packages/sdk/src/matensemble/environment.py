@@ -36,6 +36,11 @@ NUM_TASKS = "MATENSEMBLE_NUM_TASKS"
 JOBID = "MATENSEMBLE_JOBID"
 """Job of the local executor that a process belongs to."""
 
+WARM_WORKER = "MATENSEMBLE_WARM_WORKER"
+"""Set, to 1, for a warm worker and nobody else."""
+POOL_ADDRESS = "MATENSEMBLE_POOL_ADDRESS"
+"""Host name or IP address by which warm workers on other nodes reach the driver."""
+
 RANK_VARIABLES = (
     TASK_RANK,
     "FLUX_TASK_RANK",
@@ -48,7 +53,7 @@ RANK_VARIABLES = (
 
 NOT_INHERITED = frozenset(
     (
-        *(CHORE_ID, RUN_DIR, ATTEMPT, PREVIOUS_DIR, SCRIPT_DIR, NUM_TASKS),
+        *(CHORE_ID, RUN_DIR, ATTEMPT, PREVIOUS_DIR, SCRIPT_DIR, NUM_TASKS, WARM_WORKER),
         *RANK_VARIABLES,
         *("FLUX_TASK_LOCAL_ID", "SLURM_LOCALID", "SLURM_NODEID"),
         *("PMI_FD", "PMI_SIZE", "PMI_PORT", "PMI_ID", "PMIX_NAMESPACE"),

@@ -40,6 +40,10 @@ SPAWNED_ARGUMENTS = "spawned.args"
 DAMAGED_RESULT = "result.pickle.damaged"
 ATTEMPTS = "attempts"
 
+POOL = "out/.pool"
+"""What warm workers have, a directory an epoch; no chore id begins with a dot."""
+POOL_ADDRESS = "address.json"
+
 DIRECTORY_PREFIX = "matensemble_workflow-"
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -156,6 +160,14 @@ class RunDir:
     def reuse_path(self) -> Path:
         """Which results of an earlier run are to be taken over, and why others are not."""
         return self.root / REUSE
+
+    def pool_dir(self, epoch: int) -> Path:
+        """Return the directory of the warm workers of an epoch."""
+        return self.root / POOL / str(epoch)
+
+    def pool_address_path(self, epoch: int) -> Path:
+        """Return the file by which warm workers find the driver of an epoch."""
+        return self.pool_dir(epoch) / POOL_ADDRESS
 
     @property
     def dashboard_path(self) -> Path:
