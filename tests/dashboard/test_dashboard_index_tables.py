@@ -135,7 +135,7 @@ def graph_of(headers):
 def pulse_of(headers, records):
     """Return what happened in each second, and the capacities."""
     asked = {one["id"]: Resources.from_json(one.get("resources", {})) for one in headers}
-    moments, busy, capacities = defaultdict(Counter), {}, []
+    moments, busy, capacities, handed_over = defaultdict(Counter), {}, [], {}
     for record in records:
         kind, moment = record.kind, moments[int(record.wall)]
         before = list(busy.values())
@@ -150,12 +150,23 @@ def pulse_of(headers, records):
             asked[added["id"]] = Resources.from_json(added.get("resources", {}))
         elif record.chore_id is not None:
             moment[COUNTED.get(kind, "")] += 1
+            asked_then = dict(asked)
             if "resources" in record.fields:
                 asked[record.chore_id] = Resources.from_json(record.fields["resources"])
             if kind == RecordKind.STARTED or (record.chore_id in busy and kind not in ENDS):
                 busy[record.chore_id] = asked[record.chore_id]
             elif kind in ENDS:
                 busy.pop(record.chore_id, None)
+            if "el" in record.fields:
+                at = max(record.wall - record.fields["el"], handed_over[record.chore_id])
+                began, ran = moments[int(min(at, record.wall))], asked_then[record.chore_id]
+                began["started"] += 1
+                for moment_of_it, sign in ((began, 1), (moment, -1)):
+                    moment_of_it["running"] += sign
+                    moment_of_it["cores"] += sign * ran.num_cores
+                    moment_of_it["gpus"] += sign * ran.num_gpus
+            if kind == RecordKind.SUBMIT_INTENT:
+                handed_over[record.chore_id] = record.wall
         for resources, sign in [(one, -1) for one in before] + [(one, 1) for one in busy.values()]:
             moment["running"] += sign
             moment["cores"] += sign * resources.num_cores
@@ -293,6 +304,8 @@ class Story:
             self.attempts[chore_id] += 1
         if kind is RecordKind.REQUEUED and self.draw(st.booleans()):
             fields = fields | {"resources": self.draw(resources())}
+        if kind in (RecordKind.FAILED, RecordKind.REQUEUED) and "el" in fields:
+            fields = fields | {"el": self.draw(st.sampled_from([0, 0.25, 3.5, 90.0]))}
         self.write(kind, chore_id, max(self.attempts[chore_id], 1), fields)
         self.states[chore_id] = state
 
@@ -304,14 +317,17 @@ class Story:
         if state == "blocked":
             return [
                 (RecordKind.SUBMIT_INTENT, "submitted", {}),
-                (RecordKind.SUBMIT_INTENT, "submitted", {}),
+                (RecordKind.SUBMIT_INTENT, "submitted", {"p": 1}),
                 (RecordKind.SKIPPED, "ended", {"u": min(self.states)}),
                 (RecordKind.REUSED, "completed", {"from": "elsewhere"}),
                 *ends,
             ]
         lost = (RecordKind.REQUEUED, "blocked", {"r": "node_failure", "b": "loss"})
         if state == "submitted":
-            return [*[(RecordKind.STARTED, "running", {"h": "a"})] * 3, lost, *ends]
+            unseen = {"el": 0.5, "h": "b"}  # on a warm worker, over before it was reported
+            quick = [(kind, state, fields | unseen) for kind, state, fields in (lost, ends[0])]
+            done = (RecordKind.COMPLETED, "completed", unseen)
+            return [*[(RecordKind.STARTED, "running", {"h": "a"})] * 3, lost, *ends, *quick, done]
         if state == "running":
             return [(RecordKind.COMPLETED, "completed", {}), lost, *ends]
         kind = RecordKind.REVOKED if state == "completed" else RecordKind.RETRIED

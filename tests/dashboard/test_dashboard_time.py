@@ -33,6 +33,8 @@ class Attempt(NamedTuple):
     start: float
     end: float | None
     kind: RecordKind = RecordKind.COMPLETED
+    is_unseen: bool = False
+    """Whether it was over before anybody reported that it had started."""
 
     @property
     def lane(self):
@@ -40,7 +42,8 @@ class Attempt(NamedTuple):
 
     @property
     def fields(self):
-        return {"r": "node_failure"} if self.kind is not RecordKind.COMPLETED else {}
+        told = {"r": "node_failure"} if self.kind is not RecordKind.COMPLETED else {}
+        return told | ({"el": self.end - self.start, "h": self.host} if self.is_unseen else {})
 
 
 class Teller:
@@ -95,7 +98,8 @@ def told(attempts, *, opened=T, closed=None):
             one, chore = attempts[number], f"chore-{number}"
             if step == 1:
                 teller.tell(RecordKind.SUBMIT_INTENT, at, chore)
-                teller.tell(RecordKind.STARTED, at, chore, h=one.host)
+                if not one.is_unseen:
+                    teller.tell(RecordKind.STARTED, at, chore, h=one.host)
             else:
                 teller.tell(one.kind, at, chore, **one.fields)
         if closed is not None:
@@ -122,6 +126,7 @@ def attempts(draw, *, may_run=True):
         start,
         None if is_running else round(start + seconds, 2),
         draw(st.sampled_from([RecordKind.COMPLETED, RecordKind.FAILED, RecordKind.REQUEUED])),
+        not is_running and draw(st.booleans()),
     )
 
 
@@ -499,6 +504,40 @@ def test_earlier_attempts_are_bars_too():
         ("a", 1, "failed", "signal", T + 100, T + 150),
         ("b", 2, "running", None, T + 200, None),
     ]
+
+
+def test_attempts_whose_end_alone_tells_of_them_are_as_long_as_it_says():
+    teller = Teller()
+    teller.open(T)
+    for number in range(4):
+        teller.admit(number, Attempt("md", "", 4, 0, 0))
+    for chore in ("chore-0", "chore-1", "chore-2"):
+        teller.tell(RecordKind.SUBMIT_INTENT, T + 10, chore, p=1)
+    teller.tell(RecordKind.COMPLETED, T + 100, "chore-0", el=2.5, h="a")
+    teller.tell(RecordKind.REQUEUED, T + 100, "chore-1", r="exception", x=1, el=4, h="b")
+    teller.tell(RecordKind.COMPLETED, T + 11, "chore-2", el=30.0, h="a")  # clocks differ
+    teller.tell(RecordKind.FAILED, T + 100, "chore-3", r="submit_error", el=30.0)  # never begun
+    teller.tell(RecordKind.SUBMIT_INTENT, T + 100, "chore-1", 2)
+    teller.tell(RecordKind.STARTED, T + 101, "chore-1", 2, h="b")
+    teller.close()
+    columns = "started_at, ended_at, seconds, host, is_pooled"
+    chores, attempts = (
+        [tuple(row) for row in teller.database.execute(f"SELECT {columns} FROM {table}")]
+        for table in ("chores", "attempts")
+    )
+    assert chores == [
+        (T + 97.5, T + 100, 2.5, "a", 1),
+        (T + 101, 0, -1, "b", 0),
+        (T + 10, T + 11, 30.0, "a", 1),
+        (0, T + 100, -1, "", 0),
+    ]
+    assert attempts == [(T + 96, T + 100, 4.0, "b", 1)]
+    used = {use.name: use for use in read_use(teller.database, Axis.HOST, [], T + 101)}
+    assert {name: (use.core_seconds, use.completed, use.failed) for name, use in used.items()} == {
+        "a": (14.0, 2, 0),
+        "b": (16.0, 0, 1),
+    }
+    teller.database.close()
 
 
 def test_there_is_no_extent_before_anything_happened():

@@ -196,6 +196,8 @@ class AttemptResponse(BaseModel):
     detail: str
     host: str
     jobid: str | None
+    is_pooled: bool
+    """Whether it went to a warm worker; else it was a job of its own."""
     submitted_at: NonNegativeFloat | None
     started_at: NonNegativeFloat | None
     ended_at: NonNegativeFloat | None
@@ -228,6 +230,10 @@ class GroupResponse(BaseModel):
     total: NonNegativeInt
     states: dict[ChoreState, PositiveInt]
     """How many stand where; states of none are left out."""
+    num_pooled: NonNegativeInt
+    """Attempts of its chores that went to warm workers."""
+    num_jobs: NonNegativeInt
+    """Attempts of its chores that were jobs of their own."""
 
 
 class GroupsResponse(BaseModel):
@@ -236,6 +242,10 @@ class GroupsResponse(BaseModel):
     groups: list[GroupResponse]
     total: NonNegativeInt
     """How many groups there are, of which the first are listed."""
+    num_pooled: NonNegativeInt
+    """Attempts that went to warm workers, of all groups; so is the next."""
+    num_jobs: NonNegativeInt
+    """Attempts that were jobs of their own."""
     freshness: FreshnessResponse
 
 

@@ -34,9 +34,9 @@ COLUMNS = (
     "nullif(ended_at, 0) AS ended_at, nullif(seconds, -1) AS seconds"
 )
 ATTEMPT_COLUMNS = (
-    "attempt, reason, exit_code, detail, host, jobid, nullif(submitted_at, 0) AS submitted_at, "
-    "nullif(started_at, 0) AS started_at, nullif(ended_at, 0) AS ended_at, "
-    "nullif(seconds, -1) AS seconds"
+    "attempt, reason, exit_code, detail, host, jobid, is_pooled, "
+    "nullif(submitted_at, 0) AS submitted_at, nullif(started_at, 0) AS started_at, "
+    "nullif(ended_at, 0) AS ended_at, nullif(seconds, -1) AS seconds"
 )
 
 
@@ -234,6 +234,26 @@ def read_groups(database: sqlite3.Connection) -> tuple[dict[str, dict[str, int]]
     for name, state, count in database.execute(select, (MAX_GROUPS,)):
         groups.setdefault(name, {})[state] = count
     return groups, total
+
+
+class Tiers(NamedTuple):
+    """Where the attempts of a group, or of all, were begun."""
+
+    num_pooled: int = 0
+    """On a warm worker."""
+    num_jobs: int = 0
+    """As a job of their own."""
+
+
+def read_tiers(database: sqlite3.Connection) -> tuple[dict[str, Tiers], Tiers]:
+    """Return where attempts were begun: of the groups with most chores, and of all groups."""
+    found = database.execute(
+        "SELECT name, pooled, jobs FROM (SELECT name FROM heights ORDER BY size DESC, name "
+        "LIMIT ?) CROSS JOIN tiers USING (name)",
+        (MAX_GROUPS,),
+    )
+    total = database.execute("SELECT total(pooled), total(jobs) FROM tiers").fetchone()
+    return {name: Tiers(*counts) for name, *counts in found}, Tiers(*map(int, total))
 
 
 def count_states(database: sqlite3.Connection) -> dict[str, int]:

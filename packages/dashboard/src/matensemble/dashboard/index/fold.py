@@ -12,7 +12,7 @@ import re
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from matensemble.dashboard.index.admission import Admission
 from matensemble.dashboard.index.bounds import (
@@ -42,8 +42,12 @@ _VARIABLE = re.compile(
 )
 _INSERT_ATTEMPT = (
     "INSERT OR REPLACE INTO attempts (chore, attempt, reason, exit_code, detail, host, jobid, "
-    "submitted_at, started_at, ended_at, seconds, cores, gpus) "
-    f"VALUES (?{', ?' * 12})"
+    "submitted_at, started_at, ended_at, seconds, cores, gpus, is_pooled) "
+    f"VALUES (?{', ?' * 13})"
+)
+_ADD_TIERS = (
+    "INSERT INTO tiers VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "pooled = pooled + excluded.pooled, jobs = jobs + excluded.jobs"
 )
 _BEGINNINGS = (EventKind.OPENED, EventKind.TAKEN_OVER)
 _ENDS = frozenset(
@@ -83,6 +87,7 @@ class Fold:
         self._touched: dict[str, Row] = {}
         self._attempts: list[tuple[Any, ...]] = []
         self._counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._begun: Counter[tuple[str, bool]] = Counter()  # attempts, by group and tier
         self._clusters: dict[tuple[str, str], int] | None = None
 
     def forget(self) -> None:
@@ -180,6 +185,7 @@ class Fold:
                 self._durations.count(row.name, row.seconds, 1)
             row.written_state, row.written_cluster = state, row.cluster
             row.written_seconds = row.seconds
+        begun, self._begun = self._begun, Counter()
         self._cells.write()
         self._durations.write(self._database)
         write = self._database.executemany
@@ -189,6 +195,10 @@ class Fold:
             "INSERT INTO counts VALUES (?, ?, ?) "
             "ON CONFLICT DO UPDATE SET count = count + excluded.count",
             [(*key, count) for key, count in self._counts.items() if count],
+        )
+        write(
+            _ADD_TIERS,
+            [(name, begun[name, True], begun[name, False]) for name in {name for name, _ in begun}],
         )
         write("UPDATE clusters SET failed = failed + ? WHERE id = ?", _swapped(failed))
         write("UPDATE clusters SET skipped = skipped + ? WHERE id = ?", _swapped(skipped))
@@ -219,11 +229,12 @@ class Fold:
         standing = after(before, record)
         cores, gpus = row.cores, row.gpus
         request = (cores, gpus)
+        unseen = _unseen_run(row, before, record)
         if standing.resources is not before.resources:
             request = request_of(standing.resources)
         row.standing = standing
         try:
-            self._keep_facts(row, before, record)
+            self._keep_facts(row, before, record, unseen)
         except BaseException:
             row.standing = before  # so that it is as wrong when it is read again
             raise
@@ -235,15 +246,25 @@ class Fold:
         if standing.state is _RUNNING and row.started_epoch != 0:
             self._moments.occupy(record.wall, 1, *request)
             self._lanes.occupy(row.host, row.name, record.wall, 1, *request)
-        if before.state is _RUNNING:
+        if unseen is not None:
+            host, began_at, _ = unseen
+            self._moments.count(RecordKind.STARTED, began_at)
+            for at, change in ((began_at, 1), (record.wall, -1)):
+                self._moments.occupy(at, change, change * cores, change * gpus)
+                self._lanes.occupy(host, row.name, at, change, change * cores, change * gpus)
+        if before.state is _RUNNING or unseen is not None:
             self._lanes.count(host, row.name, record)
         self._touched[row.id] = row
 
-    def _keep_facts(self, row: Row, before: Standing, record: JournalRecord) -> None:
+    def _keep_facts(
+        self, row: Row, before: Standing, record: JournalRecord, unseen: _UnseenRun | None
+    ) -> None:
         kind, now = record.kind, float(record.wall)
         if kind == RecordKind.SUBMIT_INTENT:
             row.forget_attempt()
             row.submitted_at = now
+            row.is_pooled = record.fields.get("p") == 1
+            self._begun[row.name, row.is_pooled] += 1
         elif kind == RecordKind.SUBMITTED:
             row.jobid = clean(row.standing.jobid or "", MAX_NAME)
         elif kind == RecordKind.STARTED:
@@ -252,7 +273,9 @@ class Fold:
             row.started_monotonic = float(record.monotonic)
         elif kind in _ENDS:
             row.ended_at = now
-            if row.started_at:
+            if unseen is not None:
+                row.host, row.started_at, row.seconds = unseen
+            elif row.started_at:
                 is_same = record.epoch == row.started_epoch
                 start, end = row.started_monotonic, float(record.monotonic)
                 row.seconds = max(end - start if is_same else now - row.started_at, 0.0)
@@ -278,7 +301,7 @@ class Fold:
         self._attempts.append((
             row.number, standing.attempt, reason, standing.exit_code, clean(standing.detail),
             row.host, row.jobid, row.submitted_at, row.started_at, row.ended_at, row.seconds,
-            row.cores, row.gpus,
+            row.cores, row.gpus, row.is_pooled,
         ))  # fmt: skip
         row.forget_attempt()
 
@@ -307,6 +330,26 @@ class Fold:
         return row
 
 
+class _UnseenRun(NamedTuple):
+    """An attempt on a warm worker that was over before anybody reported that it had started."""
+
+    host: str
+    started_at: float
+    seconds: float
+
+
+def _unseen_run(row: Row, before: Standing, record: JournalRecord) -> _UnseenRun | None:
+    """Return where and when an attempt ran of which its end alone tells; None for all others."""
+    if record.kind not in _ENDS or before.state is _RUNNING or not row.submitted_at:
+        return None
+    elapsed = record.fields.get("el")
+    if elapsed is None:
+        return None
+    # Not before it was handed over, however exact the clocks are.
+    began_at = min(max(record.wall - elapsed, row.submitted_at), record.wall)
+    return _UnseenRun(clean(record.fields.get("h", ""), MAX_NAME), began_at, float(elapsed))
+
+
 def _check(record: JournalRecord) -> None:
     """Check numbers that no table could hold; raises TypeError or ValueError."""
     sequence, epoch, wall, monotonic, _, _, attempt, fields = record
@@ -315,6 +358,9 @@ def _check(record: JournalRecord) -> None:
     code = fields.get("x") or 0
     if not (type(attempt) is type(code) is int and 0 < attempt < MAX_NUMBER > abs(code)):
         raise ValueError("one of its numbers is none")
+    elapsed = fields.get("el", 0.0)
+    if not (type(elapsed) in (int, float) and 0 <= elapsed < MAX_WALL):
+        raise ValueError("it cannot have taken so long")
     if not (0 < epoch < MAX_NUMBER and 0 < sequence < MAX_SEQUENCE):
         raise ValueError("its place is none")
 

@@ -22,7 +22,7 @@ _REASON_TEXT = {None: None} | {reason: reason.value for reason in Reason}
 _FURTHER = ("retries", "losses", "resources", "nice", "avoid", "source")
 _COLUMNS = (
     "state, attempt, reason, exit_code, detail, root, host, jobid, submitted_at, started_at, "
-    "ended_at, seconds, started_epoch, started_monotonic, cluster, cores, gpus, further"
+    "ended_at, seconds, started_epoch, started_monotonic, cluster, cores, gpus, is_pooled, further"
 )
 _SELECT = f"SELECT id, number, name, level, rank, {_COLUMNS} FROM"
 _SELECT_ONE = f"{_SELECT} chores WHERE id = ?"
@@ -55,6 +55,8 @@ class Row:
     cluster: int | None
     cores: int
     gpus: int
+    is_pooled: bool
+    """Whether its latest attempt went to a warm worker."""
     written_state: ChoreState = ChoreState.BLOCKED
     """What the tables of counts know of it, of its cluster, and of how long it ran."""
     written_cluster: int | None = None
@@ -62,7 +64,7 @@ class Row:
 
     def forget_attempt(self) -> None:
         """Blank what belongs to an attempt."""
-        self.host, self.jobid = "", None
+        self.host, self.jobid, self.is_pooled = "", None, False
         self.submitted_at = self.started_at = self.ended_at = 0.0
         self.seconds = -1.0
 
@@ -112,6 +114,6 @@ def _values(row: Row) -> tuple[Any, ...]:
     return (
         STATE_TEXT[s.state], s.attempt, _REASON_TEXT[s.reason], s.exit_code, clean(s.detail),
         s.root, row.host, row.jobid, row.submitted_at, row.started_at, row.ended_at, row.seconds,
-        row.started_epoch, row.started_monotonic, row.cluster, row.cores, row.gpus, further,
-        row.number,
+        row.started_epoch, row.started_monotonic, row.cluster, row.cores, row.gpus, row.is_pooled,
+        further, row.number,
     )  # fmt: skip

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -40,6 +40,7 @@ CREATE TABLE chores (
     cluster INTEGER,
     further TEXT,                  -- the rest of its standing as JSON, where it is not the usual
     cores INTEGER NOT NULL DEFAULT 1, gpus INTEGER NOT NULL DEFAULT 0,  -- that it asks for now
+    is_pooled INTEGER NOT NULL DEFAULT 0,  -- whether the latest attempt went to a warm worker
     level INTEGER NOT NULL DEFAULT 0,  -- chores on the longest path to it, without itself
     rank INTEGER NOT NULL DEFAULT 0    -- place within its level, from 0
 );
@@ -58,12 +59,18 @@ CREATE TABLE attempts (            -- those before the latest
     submitted_at REAL NOT NULL, started_at REAL NOT NULL, ended_at REAL NOT NULL,
     seconds REAL NOT NULL,
     cores INTEGER NOT NULL DEFAULT 1, gpus INTEGER NOT NULL DEFAULT 0,  -- that it asked for
+    is_pooled INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (chore, attempt)
 ) WITHOUT ROWID;
 CREATE TABLE counts (
     name TEXT NOT NULL, state TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, state)
 ) WITHOUT ROWID;
 CREATE INDEX by_count ON counts(state, count);
+CREATE TABLE tiers (               -- attempts of a group that were begun
+    name TEXT PRIMARY KEY,
+    pooled INTEGER NOT NULL,       -- on a warm worker
+    jobs INTEGER NOT NULL          -- as a job of their own
+) WITHOUT ROWID;
 CREATE TABLE clusters (
     id INTEGER PRIMARY KEY, reason TEXT NOT NULL, pattern TEXT NOT NULL,
     sample INTEGER NOT NULL,       -- number of the first chore that failed like this

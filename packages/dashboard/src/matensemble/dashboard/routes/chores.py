@@ -23,6 +23,7 @@ from matensemble.dashboard.index.chores import (
     ChoreFilter,
     CursorError,
     Sort,
+    Tiers,
     count_clusters,
     find_chore,
     find_chores,
@@ -31,6 +32,7 @@ from matensemble.dashboard.index.chores import (
     read_clusters,
     read_groups,
     read_page,
+    read_tiers,
 )
 from matensemble.dashboard.index.feed import Indexes
 from matensemble.dashboard.index.header import read_header
@@ -165,16 +167,19 @@ def _add_sums(router: APIRouter, indexes: Indexes) -> None:
     def list_groups(run_id: str) -> GroupsResponse:
         with indexes.open(run_id) as (database, freshness):
             groups, total = read_groups(database)
+            tiers, all_tiers = read_tiers(database)
         return GroupsResponse(
             groups=[
                 GroupResponse(
                     name=name,
                     total=sum(states.values()),
                     states={ChoreState(state): count for state, count in states.items()},
+                    **tiers.get(name, Tiers())._asdict(),
                 )
                 for name, states in groups.items()
             ],
             total=total,
+            **all_tiers._asdict(),
             freshness=FreshnessResponse.of(freshness),
         )
 
