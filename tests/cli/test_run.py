@@ -122,7 +122,7 @@ def test_options_reach_the_runtime(
         *(saved.root, "--executor", "local", "--cores", 3, "--gpus", 0, "--non-adaptive"),
         *("--fail-fast", "--path", tmp_path, "--log-delay", 0.5, "--no-progress", "--dashboard"),
         *("--max-failures", 1, "--keep", "failed", "--walltime", "4h", "--margin", "2m"),
-        *("--drain-signal", "usr1"),
+        *("--drain-signal", "usr1", "--workers", "pool", "--recycle-after", 100),
         verb=verb,
     )
     assert answer.exit_code == 130
@@ -138,6 +138,8 @@ def test_options_reach_the_runtime(
             fail_fast=True,
             max_failures=1,
             keep="failed",
+            workers="pool",
+            recycle_after=100,
             walltime=4 * 3600.0,
             margin=120.0,
             drain_signal=signal.SIGUSR1,
@@ -159,6 +161,8 @@ def test_options_reach_the_runtime(
         ("--log-delay", "-1"),
         ("--max-failures", "0"),
         ("--keep", "none"),
+        ("--workers", "warm"),
+        ("--recycle-after", "-1"),
         ("--walltime", "04:00:00"),
         ("--margin", "-1"),
         ("--drain-signal", "KILL"),

@@ -48,6 +48,7 @@ POLICIES = st.builds(
     on_failure=st.sampled_from(OnFailure),
     durable=st.booleans(),
     version=st.text(max_size=5),
+    workers=st.sampled_from([None, "auto", "pool", "job"]),
 )
 
 
@@ -176,6 +177,8 @@ def test_short_spellings():
         {"on_failure": None},
         {"durable": 1},
         {"version": 2},
+        {"workers": "warm"},
+        {"workers": True},
     ],
 )
 def test_impossible_policies(wrong):

@@ -140,7 +140,7 @@ def test_the_options_of_the_end_reach_the_runtime(pipe, runtime):
 def test_resuming_a_run_or_the_newest_of_a_folder(pipe, runtime, tmp_path):
     reference = pipe.call("step", 1)
     root = pipe.save()
-    resumed = Pipeline.resume(root, cores=3, keep="results", takeover=True)
+    resumed = Pipeline.resume(root, cores=3, keep="results", workers="pool", takeover=True)
     assert isinstance(resumed, Pipeline)
     assert resumed.run_dir == root
     runtime.finish()
@@ -149,7 +149,8 @@ def test_resuming_a_run_or_the_newest_of_a_folder(pipe, runtime, tmp_path):
     (first, options), (second, defaults) = runtime.submitted
     assert first == second == root
     assert (options.resume, options.takeover, options.recover) == (True, True, False)
-    assert (options.cores, options.keep) == (3, "results")
+    assert (options.cores, options.keep, options.workers) == (3, "results", "pool")
+    assert (defaults.workers, defaults.recycle_after) == ("auto", 0)
     assert (defaults.resume, defaults.takeover, defaults.cores) == (True, False, None)
     assert options.script_dir is not None
 
@@ -320,6 +321,11 @@ def test_a_block_that_raises_does_not_wait(runtime, tmp_path):
         {"max_failures": 2, "fail_fast": True},
         {"keep": "none"},
         {"keep": None},
+        {"workers": "warm"},
+        {"workers": None},
+        {"recycle_after": -1},
+        {"recycle_after": True},
+        {"recycle_after": None},
         {"walltime": 0},
         {"walltime": "04:00:00"},
         {"margin": -1},

@@ -176,6 +176,10 @@ class Chronicle:
         if not self.attempts or self.attempts[-1].outcome not in ("submitted", "running"):
             return
         fields = record.fields
+        if "h" in fields:
+            self._change(host=str(fields["h"]))
+        if "el" in fields:  # of an attempt whose start was not recorded
+            self._change(started_at=record.wall - float(fields["el"]))
         self._change(
             outcome=record.kind,
             reason=str(fields.get("r", "")),
@@ -187,7 +191,8 @@ class Chronicle:
 
     def _seconds_until(self, record: JournalRecord) -> float | None:
         if self._began is None:
-            return None
+            elapsed = record.fields.get("el")
+            return None if elapsed is None else float(elapsed)
         epoch, monotonic, wall = self._began
         if epoch == record.epoch:
             return max(record.monotonic - monotonic, 0.0)

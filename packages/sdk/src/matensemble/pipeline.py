@@ -244,6 +244,8 @@ class Pipeline(Recording):
         fail_fast: bool = False,
         max_failures: int | None = None,
         keep: Literal["all", "failed", "results"] = "all",
+        workers: Literal["auto", "pool", "job"] = "auto",
+        recycle_after: int = 0,
         walltime: float | str | None = None,
         margin: float | str | None = None,
         drain_signal: str | int | None = None,
@@ -256,9 +258,9 @@ class Pipeline(Recording):
         ----------
         buffer_time, log_delay, set_cpu_affinity, set_gpu_affinity, adaptive, processing_strategy
             As in `RunOptions`.
-        dashboard, executor, cores, gpus, fail_fast, max_failures, keep, walltime, margin
+        dashboard, executor, cores, gpus, fail_fast, max_failures, keep
             As in `RunOptions`.
-        drain_signal, progress, mpi_pmi
+        workers, recycle_after, walltime, margin, drain_signal, progress, mpi_pmi
             As in `RunOptions`.
 
         Returns
@@ -291,6 +293,8 @@ class Pipeline(Recording):
             fail_fast=fail_fast,
             max_failures=max_failures,
             keep=keep,
+            workers=workers,
+            recycle_after=recycle_after,
             walltime=walltime,
             margin=margin,
             drain_signal=drain_signal,

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from typing import Unpack
 
 MAX_RETRIES = 1000
+WORKERS = ("auto", "pool", "job")
+"""What runs chores: ``"pool"``, warm workers; ``"job"``, a job of its own for each; ``"auto"``: what
+suits their group, by how long the first of them take. Only chores of one task that is no MPI
+program, on a node that is not theirs alone, can run on warm workers; others are jobs."""
 GROWING = ("num_tasks", "cores_per_task", "gpus_per_task", "num_nodes", "duration")
 """Fields of `Resources` that can change from one attempt to the next."""
 NEVER_RETRIED = frozenset(
@@ -219,6 +223,8 @@ class ChorePolicy:
     expensive enough to survive the loss of a node in the very second of their commit."""
     version: str = ""
     """Part of its content key: change it where the function's code says nothing of a change."""
+    workers: Literal["auto", "pool", "job"] | None = None
+    """What runs it, as `WORKERS` says; None: as the run is told (`RunOptions.workers`)."""
 
     def __post_init__(self) -> None:
         if self.retry is not None and not isinstance(self.retry, Retry):
@@ -239,6 +245,9 @@ class ChorePolicy:
             raise InvalidOptionError("durable", self.durable, "True or False")
         if not isinstance(self.version, str):
             raise InvalidOptionError("version", self.version, "text")
+        if self.workers is not None and self.workers not in WORKERS:
+            expected = f"{' or '.join(map(repr, WORKERS))}, or None"
+            raise InvalidOptionError("workers", self.workers, expected)
 
     def to_json(self) -> dict[str, Any]:
         """Return what differs from the defaults."""
@@ -274,6 +283,7 @@ class PolicyKeywords(TypedDict, total=False):
     on_failure: OnFailure | Literal["continue", "abort", "ignore"]
     durable: bool
     version: str
+    workers: Literal["auto", "pool", "job"] | None
 
 
 def make_policy(

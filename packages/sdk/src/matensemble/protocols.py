@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, cast
 
 from matensemble.errors import InvalidOptionError, RuntimeMissingError, UnknownExecutorError
 from matensemble.model import parse_duration
+from matensemble.policy import WORKERS
 
 if TYPE_CHECKING:
     from matensemble.results import Results
@@ -67,6 +68,13 @@ class RunOptions:
     """Which files of chores that ended stay: ``"all"``; with ``"failed"``, of completed chores the
     result only (of a program: declared outputs, stdout and stderr); with ``"results"`` also, of
     the others, only `error.json` and the ends of stdout and stderr."""
+    workers: Literal["auto", "pool", "job"] = "auto"
+    """What runs chores that do not say so themselves: ``"pool"``, warm workers that serve one chore
+    after the other; ``"job"``, a job of its own for each; ``"auto"``: warm workers for the groups
+    whose chores take little more time than a process takes to start."""
+    recycle_after: int = 0
+    """Python chores after which a warm worker takes a fresh process for the next; 0: never, as long
+    as the process is sound."""
     walltime: float | None = None
     """Seconds (or text like ``"4h"``) from the start of the driver to the end of the allocation;
     None asks the executor and the environment, and where these do not know, there is no end."""
@@ -102,12 +110,15 @@ class RunOptions:
             raise UnknownExecutorError(self.executor, EXECUTORS)
         for name, minimum in (("cores", 1), ("gpus", 0), ("max_failures", 1)):
             value = getattr(self, name)
-            if value is not None and (
-                not isinstance(value, int) or isinstance(value, bool) or value < minimum
-            ):
+            if value is not None and not _is_count(value, minimum):
                 raise InvalidOptionError(name, value, f"an integer of at least {minimum}, or None")
-        if self.keep not in KEEP:
-            raise InvalidOptionError("keep", self.keep, " or ".join(map(repr, KEEP)))
+        if not _is_count(self.recycle_after, 0):
+            expected = "an integer of at least 0"
+            raise InvalidOptionError("recycle_after", self.recycle_after, expected)
+        for name, known in (("keep", KEEP), ("workers", WORKERS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise InvalidOptionError(name, value, " or ".join(map(repr, known)))
         object.__setattr__(self, "buffer_time", parse_duration(self.buffer_time, "buffer_time"))
         if (
             isinstance(self.log_delay, bool)
@@ -163,6 +174,8 @@ class RunKeywords(TypedDict, total=False):
     fail_fast: bool
     max_failures: int | None
     keep: Literal["all", "failed", "results"]
+    workers: Literal["auto", "pool", "job"]
+    recycle_after: int
     walltime: float | str | None
     margin: float | str | None
     drain_signal: str | int | None
@@ -170,6 +183,10 @@ class RunKeywords(TypedDict, total=False):
     mpi_pmi: str
     takeover: bool
     recover: bool
+
+
+def _is_count(value: object, minimum: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
 def _check_signal(given: object) -> int | None:

@@ -156,7 +156,8 @@ class Recording(ABC):
         **policy
             What is to happen when such a chore does not go well, as in `ChorePolicy`: ``retries``
             (a number, or a `Retry`), ``idle_timeout``, ``max_output``, ``on_failure``,
-            ``durable``, ``version``.
+            ``durable``, ``version``, ``workers`` (``"auto"``, ``"pool"``, ``"job"``; None: as the
+            run is told).
 
         Raises
         ------

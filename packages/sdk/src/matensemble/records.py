@@ -29,6 +29,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from json.encoder import encode_basestring_ascii
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -53,11 +54,13 @@ class RecordKind(StrEnum):
     CHORE_ADDED = "chore_added"
     """A chore joined the live graph: ``header`` (as in `workflow.jsonl`), ``parent``."""
     SUBMIT_INTENT = "intent"
-    """The chore is about to be handed to the executor."""
+    """The chore is about to be handed to the executor: ``p`` (1 where a warm worker is to serve
+    it)."""
     SUBMITTED = "submitted"
-    """The executor took it: ``j`` (job id)."""
+    """The executor took it: ``j`` (job id). Of a chore on a warm worker only with `STARTED`."""
     STARTED = "started"
-    """Its processes run: ``h`` (host, where it is known)."""
+    """Its processes run: ``h`` (host, where it is known). A chore on a warm worker that ended soon
+    has none: the record of its end then has ``el`` (seconds that it ran) and ``h`` instead."""
     COMPLETED = "completed"
     """It ended well: ``x`` (exit code, where it is not 0)."""
     FAILED = "failed"
@@ -83,6 +86,10 @@ class RecordKind(StrEnum):
     """A request from outside was answered: ``id, verb, by, args, answer``."""
     RUN_STATE = "run_state"
     """The run changed state: ``state, d``."""
+    WORKERS = "workers"
+    """What runs the chores of a group from now on: ``g`` (group; absent: all groups, because no warm
+    worker can be had), ``tier`` (``trial``, ``pool`` or ``job``), ``elapsed`` (seconds that they
+    take) and ``launch`` (seconds that a process takes to start), where known, and ``d``."""
 
 
 _KIND_TEXT = {kind: kind.value for kind in RecordKind}
@@ -134,8 +141,13 @@ def encode_journal_record(
     if attempt > 1:
         line += f',"n":{attempt}'
     for key, value in fields.items() if fields else ():
-        # Nearly all fields are text, for which the encoder itself costs three times as much.
-        text = encode_basestring_ascii(value) if type(value) is str else _encode(value)
+        # Nearly all fields are of these, for which the encoder itself costs three times as much.
+        if type(value) is str:
+            text = encode_basestring_ascii(value)
+        elif type(value) is int or (type(value) is float and isfinite(value)):
+            text = repr(value)
+        else:
+            text = _encode(value)
         line += f',"{key}":{text}'
     data = line.encode("ascii")
     return b'%b,"z":"%08x"}\n' % (data, crc32(data))

@@ -42,6 +42,8 @@ class Replay:
         Of the last record, 0 before the first.
     run_started
         Fields of the latest `run_started` record, empty before the first.
+    tiers
+        Group → what was found to suit its chores: ``trial``, ``pool`` or ``job``.
     """
 
     def __init__(self) -> None:
@@ -50,6 +52,7 @@ class Replay:
         self.run_state: RunState | None = None
         self.epoch = 0
         self.run_started: Mapping[str, Any] = {}
+        self.tiers: dict[str, str] = {}
 
     @classmethod
     def of(cls, records: Iterable[JournalRecord]) -> Replay:
@@ -93,3 +96,6 @@ class Replay:
         elif record.kind == RecordKind.RUN_STARTED:
             self.run_started = record.fields
             self.run_state = RunState.RUNNING
+        elif record.kind == RecordKind.WORKERS and "g" in record.fields:
+            # Without a group it says that a driver had no warm workers; another one may have.
+            self.tiers[str(record.fields["g"])] = str(record.fields["tier"])

@@ -33,6 +33,8 @@ class Standing(NamedTuple):
     """Of the live attempt, where the executor has told it."""
     host: str = ""
     """Where the live attempt runs."""
+    is_pooled: bool = False
+    """Whether the live attempt was given to a warm worker."""
     retries: int = 0
     """Attempts that were charged to its own budget."""
     losses: int = 0
@@ -57,7 +59,10 @@ class Standing(NamedTuple):
 UNTOUCHED = Standing()
 """Of a chore that no record is about."""
 _FIRST_INTENT = Standing(ChoreState.SUBMITTED, 1)
+_FIRST_POOLED_INTENT = Standing(ChoreState.SUBMITTED, 1, is_pooled=True)
 _FIRST_COMPLETED = Standing(ChoreState.COMPLETED, 1, exit_code=0)
+_OF_THE_RUN = Standing._fields.index("retries")
+"""From here on the fields are of the chore and not of its latest attempt."""
 
 
 def after(before: Standing, record: JournalRecord) -> Standing:  # noqa: PLR0911, PLR0912 one a kind
@@ -71,19 +76,20 @@ def after(before: Standing, record: JournalRecord) -> Standing:  # noqa: PLR0911
     fields, attempt = record.fields, record.attempt
     match record.kind:
         case RecordKind.SUBMIT_INTENT:
+            is_pooled = bool(fields.get("p"))
             if before is UNTOUCHED and attempt == 1:
-                return _FIRST_INTENT
-            return _renewed(before, ChoreState.SUBMITTED, attempt)
+                return _FIRST_POOLED_INTENT if is_pooled else _FIRST_INTENT
+            return _renewed(before, ChoreState.SUBMITTED, attempt, is_pooled=is_pooled)
         case RecordKind.SUBMITTED:
             return before._replace(jobid=_text(fields["j"]))
         case RecordKind.STARTED:
             return before._replace(state=ChoreState.RUNNING, host=_text(fields.get("h", "")))
         case RecordKind.COMPLETED:
-            if not fields and attempt == 1 and before[8:] == _FIRST_COMPLETED[8:]:
+            code = _code(fields.get("x", 0))
+            is_plain = code == 0 and attempt == 1
+            if is_plain and before[_OF_THE_RUN:] == _FIRST_COMPLETED[_OF_THE_RUN:]:
                 return _FIRST_COMPLETED
-            return _renewed(
-                before, ChoreState.COMPLETED, attempt, exit_code=_code(fields.get("x", 0))
-            )
+            return _renewed(before, ChoreState.COMPLETED, attempt, exit_code=code)
         case RecordKind.FAILED | RecordKind.CANCELLED | RecordKind.SKIPPED:
             return _ended(before, record)
         case RecordKind.REQUEUED:
@@ -134,6 +140,7 @@ def _renewed(before: Standing, state: ChoreState, attempt: int, **changes: Any) 
         "root": None,
         "jobid": None,
         "host": "",
+        "is_pooled": False,
         "is_cancelling": False,
     }
     return before._replace(state=state, attempt=attempt, **{**blank, **changes})

@@ -16,6 +16,7 @@ import click
 from matensemble.cli import EXIT_DRIVER_FAILED
 from matensemble.errors import RunInterruptedError
 from matensemble.model import RunState
+from matensemble.policy import WORKERS
 from matensemble.protocols import EXECUTORS, KEEP, RunOptions, find_runtime
 from matensemble.report import COLOURS, describe_counts, describe_failures, run_seconds
 from matensemble.runs import find_run, read_status_of
@@ -64,6 +65,22 @@ _OPTIONS = (
         show_default=True,
         help="Which files of chores that ended stay: all; failed: of completed chores the results "
         "only; results: of failed ones also only the error and the ends of stdout and stderr.",
+    ),
+    click.option(
+        "--workers",
+        type=click.Choice(WORKERS),
+        default="auto",
+        show_default=True,
+        help="What runs chores: warm workers that serve one after the other (pool), a job of its "
+        "own for each (job), or what suits each group by how long its chores take (auto).",
+    ),
+    click.option(
+        "--recycle-after",
+        type=click.IntRange(0),
+        metavar="N",
+        default=0,
+        show_default=True,
+        help="Python chores after which a warm worker takes a fresh process; 0: never.",
     ),
     click.option(
         "--walltime",
