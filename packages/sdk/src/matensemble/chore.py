@@ -280,8 +280,8 @@ class ChoreSpec:
         For an executable: files it must leave behind.
     **policy
         What is to happen when it does not go well, as for `Pipeline.chore`: ``retries,
-        idle_timeout, max_output, on_failure, durable, version, workers``. If none of them is given, the
-        chore has the policy that the callable was registered with.
+        idle_timeout, max_output, on_failure, durable, version, workers``. If none of them is
+        given, the chore has the policy that the callable was registered with.
 
     Raises
     ------

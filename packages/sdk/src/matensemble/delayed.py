@@ -216,7 +216,8 @@ class DelayedFunction(Generic[R_co]):
             Replaces what the function was decorated with; None keeps.
         **keywords
             Single fields of `Resources`, and ``retries, idle_timeout, max_output, on_failure,
-            durable, version, workers`` as for `Pipeline.chore`, laid over what would be asked for otherwise.
+            durable, version, workers`` as for `Pipeline.chore`, laid over what would be asked for
+            otherwise.
 
         Raises
         ------

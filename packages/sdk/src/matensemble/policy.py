@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MAX_RETRIES = 1000
 WORKERS = ("auto", "pool", "job")
-"""What runs chores: ``"pool"``, warm workers; ``"job"``, a job of its own for each; ``"auto"``: what
-suits their group, by how long the first of them take. Only chores of one task that is no MPI
+"""What runs chores: ``"pool"``, warm workers; ``"job"``, a job of its own for each; ``"auto"``:
+what suits their group, by how long the first of them take. Only chores of one task that is no MPI
 program, on a node that is not theirs alone, can run on warm workers; others are jobs."""
 GROWING = ("num_tasks", "cores_per_task", "gpus_per_task", "num_nodes", "duration")
 """Fields of `Resources` that can change from one attempt to the next."""
