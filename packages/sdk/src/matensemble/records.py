@@ -12,7 +12,7 @@ much. Its keys are short because a run may have a million chores:
 key   meaning
 ===== ==========================================================================================
 ``s`` sequence number in this journal, from 1, without gaps
-``e`` epoch of the owner, from 1
+``e`` epoch of the owner, from 1; left out for the first
 ``t`` wall-clock time, seconds since the Unix epoch, for display only
 ``m`` seconds since the driver started, by its monotonic clock, for durations within one epoch
 ``k`` kind, a `RecordKind`
@@ -87,12 +87,11 @@ class RecordKind(StrEnum):
     RUN_STATE = "run_state"
     """The run changed state: ``state, d``."""
     WORKERS = "workers"
-    """What runs the chores of a group from now on: ``g`` (group; absent: all groups, because no warm
+    """What runs the chores of a group from now on: ``g`` (group; absent: all, because no warm
     worker can be had), ``tier`` (``trial``, ``pool`` or ``job``), ``elapsed`` (seconds that they
     take) and ``launch`` (seconds that a process takes to start), where known, and ``d``."""
 
 
-_KIND_TEXT = {kind: kind.value for kind in RecordKind}
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
 _decode = json.JSONDecoder().raw_decode  # `json.loads` first guesses the encoding
 
@@ -112,8 +111,12 @@ class JournalRecord(NamedTuple):
 
 
 def journal_stamp(epoch: int, wall: float, monotonic: float) -> str:
-    """Return the part of a line that records written in one piece share."""
-    return f'"e":{epoch},"t":{wall:.2f},"m":{monotonic:.4f}'
+    """Return the part of a line that records written in one piece share.
+
+    Hundredths of a second: what was found out in one round of the loop has one time.
+    """
+    owner = f'"e":{epoch},' if epoch > 1 else ""
+    return f'{owner}"t":{wall:.2f},"m":{monotonic:.2f}'
 
 
 def encode_journal_record(
@@ -135,20 +138,22 @@ def encode_journal_record(
     kind, chore_id, attempt, fields
         What happened. Chore ids are slugs and need no escaping.
     """
-    line = f'{{"s":{sequence},{stamp},"k":"{_KIND_TEXT[kind]}"'
+    # `value` of an enumeration is a property, and slow: a million chores have four million lines.
+    line = f'{{"s":{sequence},{stamp},"k":"{kind._value_}"'
     if chore_id is not None:
-        line += f',"c":"{chore_id}"'
+        line = f'{line},"c":"{chore_id}"'
     if attempt > 1:
         line += f',"n":{attempt}'
-    for key, value in fields.items() if fields else ():
-        # Nearly all fields are of these, for which the encoder itself costs three times as much.
-        if type(value) is str:
-            text = encode_basestring_ascii(value)
-        elif type(value) is int or (type(value) is float and isfinite(value)):
-            text = repr(value)
-        else:
-            text = _encode(value)
-        line += f',"{key}":{text}'
+    if fields:
+        for key, value in fields.items():
+            # Nearly all are of these, for which the encoder itself costs three times as much.
+            if type(value) is str:
+                text = encode_basestring_ascii(value)
+            elif type(value) is int or (type(value) is float and isfinite(value)):
+                text = repr(value)
+            else:
+                text = _encode(value)
+            line += f',"{key}":{text}'
     data = line.encode("ascii")
     return b'%b,"z":"%08x"}\n' % (data, crc32(data))
 
@@ -171,7 +176,7 @@ def decode_journal_line(line: bytes, path: str = "journal.jsonl") -> JournalReco
         if end != len(text):
             raise ValueError("something stands behind it")
         data.pop("z")
-        sequence, epoch = data.pop("s"), data.pop("e")
+        sequence, epoch = data.pop("s"), data.pop("e", 1)
         if type(sequence) is not int or type(epoch) is not int:
             raise TypeError("it has no number")
         return JournalRecord(
