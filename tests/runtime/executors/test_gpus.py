@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from matensemble.errors import InvalidOptionError
-from matensemble.runtime.executors.gpu import Gpus, find_gpus
+from matensemble.gpu import Gpus, find_gpus
 
 NVIDIA_SMI = """#!/bin/sh
 [ "$1" = -L ] || exit 1

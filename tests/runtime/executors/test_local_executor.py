@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract import SHOW, SHOW_RANK, ExecutorContract, Session, make_fifo, read_line
+from contract import SHOW, SHOW_RANK, ExecutorContract, Session, make_fifo, read_line, untimed
 
 from matensemble.environment import RANK_VARIABLES
 from matensemble.errors import ExecutorUnavailableError, InvalidOptionError
@@ -176,7 +176,9 @@ def test_more_time_does_not_save_what_is_being_ended(
     read_line(ready)
     session.executor.cancel("a", 1)
     session.executor.extend("a", 1, 600.0)
-    assert session.wait_for(JobEnded) == JobEnded("a", 1, -signal.SIGKILL, Reason.CANCELLED)
+    assert untimed(session.wait_for(JobEnded)) == JobEnded(
+        "a", 1, -signal.SIGKILL, Reason.CANCELLED
+    )
 
 
 def test_a_signal_reaches_every_task(opened: Opener) -> None:
@@ -194,7 +196,7 @@ def test_a_signal_reaches_every_task(opened: Opener) -> None:
     for fifo in ready:
         read_line(fifo)
     session.executor.signal("a", 1, signal.SIGUSR1)
-    assert session.wait_for(JobEnded) == JobEnded("a", 1, 11)
+    assert untimed(session.wait_for(JobEnded)) == JobEnded("a", 1, 11)
 
 
 @pytest.mark.parametrize("number", [-1, 0, 4000])

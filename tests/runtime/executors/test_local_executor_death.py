@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contract import TIMEOUT, Session, make_fifo, read_line, wait_gone
+from contract import TIMEOUT, Session, make_fifo, read_line, untimed, wait_gone
 
 from matensemble.model import Reason
 from matensemble.runtime.executors import launcher_process
@@ -144,7 +144,7 @@ def test_what_a_chore_leaves_behind_is_ended(session: Session) -> None:
     script = f"sh -c \"trap '' TERM; echo \\$\\$ > '{fifo}'; sleep 600\" & "
     session.submit("sh", "-c", script + f"read line < '{fifo}'; echo $line; exit 3")
     session.wait_for(ResourcesFreed)
-    assert session.wait_for(JobEnded) == JobEnded("a", 1, 3), "its own exit code counts"
+    assert untimed(session.wait_for(JobEnded)) == JobEnded("a", 1, 3), "its own exit code counts"
     wait_gone(int(session.text()))
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from contract import Session, make_fifo, read_line
+from contract import Session, make_fifo, read_line, untimed
 
 from matensemble.model import Reason
+from matensemble.oom_counter import find_oom_counter
 from matensemble.runtime.executors import launcher_process
 from matensemble.runtime.executors.base import JobEnded
 from matensemble.runtime.executors.local import LocalExecutor
-from matensemble.runtime.executors.oom_counter import find_oom_counter
 from matensemble.runtime.scheduler.events import ResourcesFreed
 
 SELF_KILLED = "kill -9 $$"
@@ -90,7 +90,7 @@ def test_an_earlier_kill_is_not_held_against_a_later_chore(
     session: Session, kernel: Kernel
 ) -> None:
     kernel.count(4)
-    assert session.run("sh", "-c", SELF_KILLED) == JobEnded("a", 1, -9)
+    assert untimed(session.run("sh", "-c", SELF_KILLED)) == JobEnded("a", 1, -9)
 
 
 @pytest.mark.parametrize(("script", "exit_code"), [("exit 3", 3), ("kill -11 $$", -11)])
@@ -99,7 +99,7 @@ def test_another_end_speaks_for_itself(
 ) -> None:
     go = start(session, script)
     kernel.count(4)
-    assert end(session, go) == JobEnded("a", 1, exit_code)
+    assert untimed(end(session, go)) == JobEnded("a", 1, exit_code)
 
 
 @pytest.mark.slow
@@ -116,7 +116,9 @@ def test_a_kill_of_ours_is_ours(
     executor.cancel("a", 1)
     session.wait_for(ResourcesFreed)
     executor.close()
-    assert session.wait_for(JobEnded) == JobEnded("a", 1, -signal.SIGKILL, Reason.CANCELLED)
+    assert untimed(session.wait_for(JobEnded)) == JobEnded(
+        "a", 1, -signal.SIGKILL, Reason.CANCELLED
+    )
 
 
 @pytest.mark.parametrize("content", [None, "low 0\n"])
@@ -127,7 +129,7 @@ def test_a_kernel_that_does_not_count(
         kernel.path.unlink()
     else:
         kernel.path.write_text(content)
-    assert session.run("sh", "-c", SELF_KILLED) == JobEnded("a", 1, -9)
+    assert untimed(session.run("sh", "-c", SELF_KILLED)) == JobEnded("a", 1, -9)
 
 
 # --- where the counter is -------------------------------------------------------------------------

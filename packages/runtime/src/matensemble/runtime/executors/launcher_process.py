@@ -1,7 +1,7 @@
 """The driver's end of the launcher: starts it, talks to it, and cleans up if it dies.
 
-Owns the process of `launcher`, its socket and the thread that reads its reports. Knows nothing of
-chores or resources; `local` does. The messages are described in `launcher`.
+Owns the process of `matensemble.launcher`, which describes the messages, its socket and the thread
+that reads its reports. Knows nothing of chores or resources; `local` does.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
 from matensemble.errors import ExecutorUnavailableError
-from matensemble.runtime.executors import launcher
+from matensemble.oom_counter import find_oom_counter
+from matensemble.process_keeper import SWEEP_LIMIT_SECONDS
 from matensemble.runtime.executors.base import TERM_GRACE_SECONDS
-from matensemble.runtime.executors.oom_counter import find_oom_counter
 from matensemble.runtime.executors.processes import kill_session
 
 START_TIMEOUT_SECONDS = 60.0  # a cold file system can take this long to start a Python
@@ -87,7 +88,7 @@ class LauncherProcess:
         return subprocess.Popen(
             [
                 sys.executable,
-                *("-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", launcher.__file__),
+                *("-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}", _find_launcher()),
                 *(str(theirs.fileno()), str(os.getpid()), str(TERM_GRACE_SECONDS), name),
                 str(find_oom_counter() or ""),
             ],
@@ -112,7 +113,7 @@ class LauncherProcess:
         """
         self._is_closing = True
         self.send({"op": "close"})
-        self._thread.join(TERM_GRACE_SECONDS + 2 * launcher.SWEEP_LIMIT_SECONDS)
+        self._thread.join(TERM_GRACE_SECONDS + 2 * SWEEP_LIMIT_SECONDS)
         if self._thread.is_alive():
             self._kill()
             self._thread.join()
@@ -156,6 +157,13 @@ class LauncherProcess:
         stream = self._process.stderr
         lines = stream.read().decode(errors="replace").split("\n") if stream else []
         return ": ".join([words, *[line for line in lines if line.strip()][-1:]])
+
+
+def _find_launcher() -> str:
+    """Return the program of the launcher, which is a module that belongs to the worker."""
+    spec = find_spec("matensemble.launcher")
+    assert spec is not None and spec.origin is not None
+    return spec.origin
 
 
 def _unavailable(problem: str) -> ExecutorUnavailableError:

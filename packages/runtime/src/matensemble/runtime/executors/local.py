@@ -1,8 +1,8 @@
 """The executor for one machine: real processes, each chore on its own cores and GPUs.
 
 Owns which cores and GPUs a chore gets, and the translation of requests and reports; the processes
-are the launcher's (`launcher_process`, `launcher`). Decides nothing about order: the scheduler
-submits what fits. Called by the engine through the protocol in `base`.
+are those of `matensemble.launcher`. Decides nothing about order: the scheduler submits what fits.
+Called by the engine through the protocol in `base`.
 
 Threads are not limited by variables such as ``OMP_NUM_THREADS``: where chores are bound to their
 cores, OpenMP and its like count those.
@@ -22,10 +22,10 @@ from typing import Any
 
 from matensemble import environment
 from matensemble.errors import InvalidOptionError
+from matensemble.gpu import VISIBLE_VARIABLES, find_gpus
 from matensemble.model import Reason
 from matensemble.protocols import RunOptions
 from matensemble.runtime.executors.base import ExecutorLost, JobEnded, Orphan, Post
-from matensemble.runtime.executors.gpu import VISIBLE_VARIABLES, find_gpus
 from matensemble.runtime.executors.launcher_process import LauncherProcess
 from matensemble.runtime.executors.mpi import MISSING_MPIEXEC, MPI_DEFAULTS, mpi_command
 from matensemble.runtime.executors.orphans import end_orphans
@@ -352,7 +352,7 @@ class LocalExecutor:
             held = self._held[job]
             self._post(ChoreStarted(held.chore_id, held.attempt, self._allocation.nodes[0].name))
             return
-        exit_code, reason, detail = rest
+        exit_code, reason, detail, elapsed = rest
         with self._lock:
             held = self._held.pop(job)
             del self._jobs[held.chore_id, held.attempt]
@@ -367,6 +367,7 @@ class LocalExecutor:
                 exit_code,
                 None if reason is None else Reason(reason),
                 detail,
+                elapsed,
             )
         )
         self._post(ResourcesFreed(held.chore_id, held.attempt))

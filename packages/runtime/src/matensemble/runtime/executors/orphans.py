@@ -15,13 +15,13 @@ from pathlib import Path
 
 from matensemble import environment
 from matensemble.errors import ExecutorUnavailableError
-from matensemble.runtime.executors import processes
-from matensemble.runtime.executors.base import Orphan
-from matensemble.runtime.executors.launcher import (
+from matensemble.process_keeper import (
     ORPHAN_GRACE_SECONDS,
     SWEEP_INTERVAL_SECONDS,
     SWEEP_LIMIT_SECONDS,
 )
+from matensemble.runtime.executors import processes
+from matensemble.runtime.executors.base import Orphan
 from matensemble.runtime.executors.processes import Process, Start
 
 

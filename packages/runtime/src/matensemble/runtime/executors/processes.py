@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from matensemble.runtime.executors.launcher import (
+from matensemble.process_keeper import (
     SWEEP_INTERVAL_SECONDS,
     SWEEP_LIMIT_SECONDS,
     read_environ,

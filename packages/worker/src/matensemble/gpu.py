@@ -1,6 +1,7 @@
 """Which GPUs this machine has, and the variables that show a process only some of them.
 
-Owns the names of the visible-devices variables. Called by the local executor when it opens.
+Owns the names of the visible-devices variables. Called by the local executor when it opens, and by
+warm workers.
 """
 
 from __future__ import annotations

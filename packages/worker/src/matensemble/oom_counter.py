@@ -1,7 +1,7 @@
 """Where the kernel counts the processes that it killed for want of memory.
 
-Owns the search for that file; the launcher reads it (`launcher.count_oom_kills`), for it tells an
-exhausted memory from any other SIGKILL. Called when the local executor opens.
+Owns the search for that file; `process_keeper.count_oom_kills` reads it, for it tells an exhausted
+memory from any other SIGKILL. Called when the local executor opens, and by warm workers.
 """
 
 from __future__ import annotations
