@@ -50,6 +50,7 @@ from matensemble.runtime.scheduler.events import (
     DrainRequested,
     Event,
     InterruptRequested,
+    PoolLost,
     ResourcesFreed,
     StartsConsidered,
 )
@@ -436,6 +437,8 @@ class Engine:
             return
         elif isinstance(event, (InterruptRequested, DrainRequested)):
             self._begin_to_leave(event)
+        elif isinstance(event, PoolLost):
+            self._logger.warning("no warm workers, every chore becomes a job: %s", event.detail)
         self._handle(event)
         self._has_news = True
 
@@ -537,7 +540,8 @@ class Engine:
             return 0
         if self.state.num_ready:
             self.on_doubt()
-        return self._handle(StartsConsidered(self.time_left(self._clock.monotonic())))
+        time_left = self.time_left(self._clock.monotonic())
+        return self._handle(StartsConsidered(time_left, self._executor.pool_look_ahead))
 
     def add_chore(self, spec: ChoreSpec) -> OutputReference[object]:
         """Add a chore to the live graph and return a reference to its result.

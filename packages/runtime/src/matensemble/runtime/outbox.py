@@ -21,13 +21,19 @@ from matensemble.runtime.clock import Clock
 from matensemble.runtime.executors.base import Executor, JobEnded
 from matensemble.runtime.journal import Journal
 from matensemble.runtime.launch import Preparer
-from matensemble.runtime.scheduler.events import AttemptLost, DelayOver, ResourcesFreed
+from matensemble.runtime.scheduler.events import (
+    AttemptLost,
+    DelayOver,
+    ProbesOverdue,
+    ResourcesFreed,
+)
 from matensemble.runtime.scheduler.instructions import (
     Cancel,
     Delay,
     Extend,
     Signal,
     Submit,
+    Watch,
 )
 from matensemble.runtime.timer import Timer
 from matensemble.workdir import RunDir
@@ -38,7 +44,7 @@ PROBE_BYTES = 1 << 16
 """Written to find out whether there is room again: more than one chore's records need."""
 PROBE_NAME = ".probe"
 
-Order = Submit | Cancel | Delay | Extend | Signal
+Order = Submit | Cancel | Delay | Watch | Extend | Signal
 
 
 class Outbox:
@@ -189,6 +195,8 @@ class Outbox:
             case Delay():
                 due = self._clock.monotonic() + order.seconds
                 self._timer.set(due, DelayOver(order.chore_id, order.attempt))
+            case Watch():
+                self._timer.set(self._clock.monotonic() + order.seconds, ProbesOverdue(order.group))
             case Extend():
                 self._executor.extend(order.chore_id, order.attempt, order.duration)
             case Signal():

@@ -7,6 +7,7 @@ for `SchedulerState`, its only caller.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from matensemble.model import Reason
@@ -26,8 +27,23 @@ _ANSWERS_TO_A_SIGNAL = (Reason.NONZERO_EXIT, Reason.SIGNAL, Reason.EXCEPTION)
 """How a program may end that was told by a signal to write its state and leave."""
 
 
-def end_badly(state: SchedulerState, entry: Entry, event: ev.ChoreFinished) -> None:
-    """Decide what follows an attempt that did not complete and is buried."""
+def end_badly(
+    state: SchedulerState,
+    entry: Entry,
+    event: ev.ChoreFinished,
+    ran: Mapping[str, Any] | None = None,
+) -> None:
+    """Decide what follows an attempt that did not complete and is buried.
+
+    Parameters
+    ----------
+    state, entry
+        The chore.
+    event
+        How the attempt ended.
+    ran
+        What the record of its end says of where it ran.
+    """
     assert event.reason is not None
     is_wanted = entry.is_cancelling or state.phase is Phase.STOPPING
     cause, reason, detail = entry.past.cause, event.reason, event.detail
@@ -35,17 +51,18 @@ def end_badly(state: SchedulerState, entry: Entry, event: ev.ChoreFinished) -> N
         reason, detail = cause, entry.past.cause_detail
     if reason is Reason.CANCELLED:
         if state.phase in _LEAVING and not is_wanted:
-            _requeue(state, entry, Again(Budget.NONE), {"d": "interrupted"})
+            _requeue(state, entry, Again(Budget.NONE), {"d": "interrupted", **(ran or {})})
         else:
-            state.cancel_now(entry, detail)
+            state.cancel_now(entry, detail, ran)
         return
     failure = Failure(reason, event.exit_code, detail, event.error_type)
     if is_wanted:
-        state.fail(entry, failure)
+        state.fail(entry, failure, ran)
     elif state.is_signalled and reason in _ANSWERS_TO_A_SIGNAL:
-        _requeue(state, entry, Again(Budget.NONE), {"d": "interrupted by the end of the time"})
+        fields = {"d": "interrupted by the end of the time", **(ran or {})}
+        _requeue(state, entry, Again(Budget.NONE), fields)
     else:
-        _try_again(state, entry, failure, event)
+        _try_again(state, entry, failure, event, ran)
 
 
 def on_lost(state: SchedulerState, event: ev.AttemptLost) -> None:
@@ -90,10 +107,14 @@ def end_delay(state: SchedulerState, entry: Entry) -> bool:
 
 
 def _try_again(
-    state: SchedulerState, entry: Entry, failure: Failure, event: ev.ChoreFinished
+    state: SchedulerState,
+    entry: Entry,
+    failure: Failure,
+    event: ev.ChoreFinished,
+    ran: Mapping[str, Any] | None,
 ) -> None:
     if _make_again(state, entry, event, failure.detail):
-        _requeue(state, entry, Again(Budget.NONE), _fields(failure), is_behind=True)
+        _requeue(state, entry, Again(Budget.NONE), _fields(failure, ran), is_behind=True)
         return
     again = what_follows(entry, failure, state.policy)
     bigger = again.resources if again is not None else None
@@ -102,17 +123,18 @@ def _try_again(
         detail = f"{failure.detail} ({asks}, which the allocation does not have)"
         failure, again = failure._replace(detail=detail.strip()), None
     if again is None:
-        state.fail(entry, failure)
+        state.fail(entry, failure, ran)
     else:
-        _requeue(state, entry, again, _fields(failure))
+        _requeue(state, entry, again, _fields(failure, ran))
 
 
-def _fields(failure: Failure) -> dict[str, Any]:
+def _fields(failure: Failure, ran: Mapping[str, Any] | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"r": failure.reason.value}
     if failure.exit_code is not None:
         fields["x"] = failure.exit_code
     if failure.detail:
         fields["d"] = failure.detail
+    fields.update(ran or {})
     return fields
 
 

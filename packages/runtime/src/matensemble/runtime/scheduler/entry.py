@@ -59,6 +59,7 @@ class Entry:
         "exit_code",
         "group",
         "is_cancelling",
+        "is_probe",
         "missing",
         "order",
         "own_past",
@@ -86,6 +87,8 @@ class Entry:
         """What it holds, from its submission to the return of its resources."""
         self.is_cancelling = False
         """Whether somebody asked for its end."""
+        self.is_probe = False
+        """Whether it is one of the first of its group, by which is found out what runs the rest."""
         self.reason: Reason | None = None
         self.exit_code: int | None = None
         self.root: str | None = None
@@ -111,7 +114,12 @@ class Entry:
             self.order = (nice, self.order[1])
         if resources is not None:
             self.chore = replace(self.chore, resources=resources)
-            self.shape = Shape.of(resources)
+            self.shape = Shape.of(resources, is_pooled=self.shape.is_pooled)
+
+    def wait_as(self, *, is_pooled: bool) -> None:
+        """Let it wait for a warm worker, or for room for a job of its own."""
+        if self.shape.is_pooled is not is_pooled:
+            self.shape = self.shape._replace(is_pooled=is_pooled)
 
     @property
     def is_ignoring(self) -> bool:

@@ -141,6 +141,12 @@ class LaunchMeasured(NamedTuple):
     """From its submission until it was ready, without the time in a queue."""
 
 
+class ProbesOverdue(NamedTuple):
+    """The time is over after which it is no longer waited for what suits a group."""
+
+    group: str
+
+
 class PoolLost(NamedTuple):
     """No warm worker can be had: what would run on one runs as a job from now on."""
 
@@ -219,6 +225,7 @@ Event = (
     | LimitExceeded
     | NodesChanged
     | LaunchMeasured
+    | ProbesOverdue
     | PoolLost
     | ResourcesFreed
     | CancelRequested

@@ -47,6 +47,13 @@ class Delay(NamedTuple):
     seconds: float
 
 
+class Watch(NamedTuple):
+    """Post `ProbesOverdue` for a group after a while."""
+
+    group: str
+    seconds: float
+
+
 class Extend(NamedTuple):
     """Let this attempt run longer than its duration."""
 
@@ -64,4 +71,4 @@ class Signal(NamedTuple):
     number: int
 
 
-Instruction = Record | Submit | Cancel | Delay | Extend | Signal
+Instruction = Record | Submit | Cancel | Delay | Watch | Extend | Signal

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from matensemble.runtime.scheduler import tiers
 from matensemble.runtime.scheduler.resources import Share
 from matensemble.runtime.scheduler.states import BLOCKED, FAILED, LIVE, READY, SUBMITTED
+from matensemble.runtime.scheduler.tiers import Tier, can_be_pooled
 
 if TYPE_CHECKING:
     from matensemble.runtime.scheduler.state import SchedulerState
@@ -23,6 +25,7 @@ def validate(state: SchedulerState) -> None:
     _check_resources(state)
     _check_counts(state)
     _check_chores(state)
+    _check_tiers(state)
 
 
 def _check_resources(state: SchedulerState) -> None:
@@ -93,3 +96,32 @@ def _check_chores(state: SchedulerState) -> None:
             assert name in state.starter.queued, (
                 f"{name} was submitted and neither holds nor queues"
             )
+
+
+def _check_tiers(state: SchedulerState) -> None:
+    """Whoever is ready stands where it is found: in a queue, put aside, or held back for probes."""
+    held = {entry.chore.id for entry in state.tiers.waiting()}
+    queued = {(entry.chore.id, entry.shape) for entry in state.starter.waiting()}
+    probes: Counter[str] = Counter()
+    for entry in state:
+        name, tier = entry.chore.id, state.tiers.tier_of(entry.chore)
+        probes[entry.chore.name] += entry.is_probe
+        if entry.is_probe:
+            assert entry.state in (READY, *LIVE), f"{name} is a probe and {entry.state}"
+        if entry.state is not READY:
+            continue
+        assert not entry.shape.is_pooled or can_be_pooled(entry.chore.resources), (
+            f"{name} waits for a warm worker, which cannot run it"
+        )
+        if name in state.starter.too_long:
+            continue
+        if name in held:
+            assert tier is Tier.UNKNOWN, f"{name} is held back, and its group is {tier}"
+        else:
+            assert (name, entry.shape) in queued, f"{name} is ready and waits nowhere"
+            assert entry.shape.is_pooled is tier.is_pooled, f"{name} waits for what it is not"
+            assert entry.is_probe or tier is not Tier.UNKNOWN, f"{name} is no probe, and not held"
+    for group, num_probes in state.tiers.num_probes().items():
+        assert probes[group] == num_probes <= tiers.PROBES, f"{group}: {num_probes} probes"
+        waits = any(state.entry(name).chore.name == group for name in held)
+        assert not waits or num_probes == tiers.PROBES, f"{group} is held back for nothing"

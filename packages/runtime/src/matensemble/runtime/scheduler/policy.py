@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from matensemble.runtime.scheduler.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +24,7 @@ class Policy:
     """How many attempts of a chore may be lost to the infrastructure before it fails of it."""
     max_revocations: int = 3
     """How often a chore may wait for a damaged result to be made again before it fails of it."""
+    workers: str = "job"
+    """What runs chores that do not say it themselves, as `RunOptions.workers`."""
+    tiers: Mapping[str, Tier] = field(default_factory=dict)
+    """Group → what an earlier driver found to suit its chores."""

@@ -86,7 +86,7 @@ def on_priority(state: SchedulerState, event: ev.PriorityChanged) -> None:
         entry.change(nice=event.nice)
         state.record(RecordKind.CHANGED, entry, {"nice": event.nice})
         if entry.state is READY:
-            state.starter.push(entry)
+            state.enlist(entry)
 
 
 def on_extended(state: SchedulerState, event: ev.DurationExtended) -> None:

@@ -73,9 +73,11 @@ class Shape(NamedTuple):
     gpus_per_task: int
     num_nodes: int | None
     exclusive: bool
+    is_pooled: bool = False
+    """Whether a warm worker is to serve it: such chores wait apart from those that become jobs."""
 
     @classmethod
-    def of(cls, resources: Resources) -> Shape:
+    def of(cls, resources: Resources, *, is_pooled: bool = False) -> Shape:
         """Return the shape of a request."""
         return cls(
             resources.num_tasks,
@@ -83,6 +85,7 @@ class Shape(NamedTuple):
             resources.gpus_per_task,
             resources.num_nodes,
             resources.exclusive,
+            is_pooled,
         )
 
     @property

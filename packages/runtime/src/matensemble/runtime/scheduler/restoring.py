@@ -46,6 +46,7 @@ def _restore_live(state: SchedulerState, entry: Entry, standing: Standing) -> No
     """Note an attempt that may be with the executor, which will say what became of it."""
     state.roster.place(entry, standing.state)
     state.roster.live[entry.chore.id] = entry
+    entry.wait_as(is_pooled=standing.is_pooled)
     if not all(state.entry(upstream).is_satisfied for upstream in entry.chore.upstream):
         state.disturb()  # another attempt of it would have to wait
     # What it holds is not known before the executor tells.

@@ -8,10 +8,14 @@ ones that do, but not for ever: once those that overtook the *first* waiting cho
 `Policy.patience` times the cores of the allocation, nodes are set aside for it (the ones closest
 to having room), and nothing behind it starts there until it does. Chores in front of it are
 finitely many, so each becomes the first in time.
+
+What is for warm workers may queue there beyond what fits, so that they need not wait for us between
+two short chores. That is overtaking too, and ends where nodes are set aside.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -26,6 +30,7 @@ from matensemble.runtime.scheduler.resources import (
     can_ever_fit,
     nodes_to_set_aside,
 )
+from matensemble.runtime.scheduler.states import READY
 
 _NONE: frozenset[int] = frozenset()
 
@@ -52,13 +57,16 @@ class Starter:
     def __init__(self, policy: Policy) -> None:
         self.ledger = Ledger(Allocation(()))
         self._whole = Allocation(())
-        self.queued: dict[str, Entry] = {}
-        """Submitted beyond what fits, oldest first."""
+        self.queued: OrderedDict[str, Entry] = OrderedDict()
+        """Submitted beyond what fits, oldest first; its oldest is found in O(1), unlike a dict's
+        that was emptied from its front."""
         self.waiter: Entry | None = None
         """The first in order of those that did not fit when starts were last considered."""
         self._policy = policy
         self.too_long: dict[str, Entry] = {}
         """Ready, and asking for more time than was left."""
+        self.put_aside: list[Entry] = []
+        """The latest of these; whoever takes notice empties it."""
         self.lingering: dict[tuple[str, int], Placement] = {}
         """What attempts hold that are over and will be made again, until it is given back."""
         self._ready: ReadyQueue[Entry] = ReadyQueue()
@@ -92,7 +100,7 @@ class Starter:
         """
         return [*self._ready, *self.too_long.values()]
 
-    def starts(self, time_left: float | None = None) -> Iterator[Start]:
+    def starts(self, time_left: float | None = None, pool_look_ahead: int = 0) -> Iterator[Start]:
         """Yield what starts now, in order; the caller moves each on before it asks for the next.
 
         Parameters
@@ -100,12 +108,16 @@ class Starter:
         time_left
             Seconds for which a chore can run; those that ask for more are put aside, for good,
             since time only gets less. None: no limit.
+        pool_look_ahead
+            How many may queue at warm workers beyond what fits.
         """
         first_waiting: Entry | None = None
         for entry in self._ready.in_order():
             is_overtaking = first_waiting is not None
             if self.ledger.free_cores <= 0 or (is_overtaking and self._policy.patience <= 0):
-                first_waiting = first_waiting or entry
+                if first_waiting is None:
+                    first_waiting = entry
+                    self._wait_first(entry)
                 break
             if self._hold_back(entry, time_left):
                 continue
@@ -122,8 +134,11 @@ class Starter:
                 self._wait_first(entry)
         if first_waiting is None:
             self.forget_waiter()
-        elif self._policy.look_ahead:
+            return
+        if self._policy.look_ahead:
             yield from self._look_ahead(time_left)
+        if pool_look_ahead:
+            yield from self._look_ahead_of_pool(first_waiting, time_left, pool_look_ahead)
 
     def _hold_back(self, entry: Entry, time_left: float | None) -> bool:
         """Take a chore out of the ready that would not end in time; return whether it is one."""
@@ -131,6 +146,7 @@ class Starter:
             return False
         self._ready.pop(entry.shape)
         self.too_long[entry.chore.id] = entry
+        self.put_aside.append(entry)
         return True
 
     def _find(self, entry: Entry, avoid: frozenset[int]) -> tuple[Placement | None, frozenset[int]]:
@@ -168,13 +184,41 @@ class Starter:
         shapes = self._ready.shapes
         while len(shapes) == 1 and len(self.queued) < self._policy.look_ahead:
             entry = self._ready.head(shapes[0])
-            if entry is None:
+            if entry is None or entry.shape.is_pooled:
                 return
             if self._hold_back(entry, time_left):
                 continue
-            self._ready.pop(entry.shape)
-            self.queued[entry.chore.id] = entry
-            yield Start(entry, None, self._shunned_by(entry))
+            yield self._queue(entry)
+
+    def _look_ahead_of_pool(
+        self, first_waiting: Entry, time_left: float | None, limit: int
+    ) -> Iterator[Start]:
+        """Let chores queue at warm workers.
+
+        One shape at a time, since a worker keeps their order, and a chore that does not fit there
+        would keep cores idle that others behind it could use.
+        """
+        heads = [self._ready.head(shape) for shape in self._ready.shapes if shape.is_pooled]
+        first = min((head for head in heads if head), key=lambda head: head.order, default=None)
+        if first is None:
+            return
+        shape = first.shape
+        while len(self.queued) < limit and not self._set_aside:
+            entry = self._ready.head(shape)
+            latest = next(reversed(self.queued.values()), None)
+            if entry is None or (latest is not None and latest.shape != shape):
+                return
+            if self._hold_back(entry, time_left):
+                continue
+            if first_waiting.order < entry.order and first_waiting.state is READY:
+                self._overtaken_cores += shape.num_cores
+                self._wait_first(first_waiting)
+            yield self._queue(entry)
+
+    def _queue(self, entry: Entry) -> Start:
+        self._ready.pop(entry.shape)
+        self.queued[entry.chore.id] = entry
+        return Start(entry, None, self._shunned_by(entry))
 
     def give_back(self, entry: Entry) -> None:
         """Take back what a chore held, and expect queued ones on it, oldest first."""
@@ -195,7 +239,8 @@ class Starter:
             self._expect_queued()
 
     def _expect_queued(self) -> None:
-        for waiting in list(self.queued.values()):
+        while self.queued:
+            waiting = next(iter(self.queued.values()))
             placement = self.ledger.find(waiting.shape, self._shunned_by(waiting))
             if placement is None:
                 return

@@ -12,7 +12,7 @@ other dependencies completed); see `matensemble.dag` for stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -22,7 +22,7 @@ from matensemble.policy import OnFailure
 from matensemble.records import RecordKind
 from matensemble.runtime.scheduler import attempts, events as ev, requests
 from matensemble.runtime.scheduler.entry import Entry, Transition
-from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit
+from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit, Watch
 from matensemble.runtime.scheduler.invariants import validate
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.resources import Allocation, Ledger
@@ -43,6 +43,7 @@ from matensemble.runtime.scheduler.states import (
     Phase,
 )
 from matensemble.runtime.scheduler.story import Story, tell_story
+from matensemble.runtime.scheduler.tiers import PROBE_SECONDS, Decision, Tier, Tiers
 from matensemble.status import MAX_ROOT_FAILURES, Counts, RootFailure
 
 _END_RECORDS = {
@@ -51,6 +52,11 @@ _END_RECORDS = {
     CANCELLED: RecordKind.CANCELLED,
     SKIPPED: RecordKind.SKIPPED,
 }
+Ran = Mapping[str, Any] | None
+"""Where and how long an attempt ran, for the record of its end; None: other records tell, or
+nobody knows."""
+_POOLED_INTENT = {"p": 1}
+_ON_ITS_WAY = frozenset({READY, SUBMITTED, RUNNING})
 
 
 class SchedulerState:
@@ -75,7 +81,7 @@ class SchedulerState:
     is_disturbed
         Whether a chore lost a result that its dependents had counted on, so that one may wait for
         more than it has counted.
-    roster, starter
+    roster, starter, tiers
         The parts of the state, for the modules of this package that change it with it.
     """
 
@@ -87,11 +93,13 @@ class SchedulerState:
         self.num_ignored = 0
         self.roster = Roster()
         self.starter = Starter(self.policy)
+        self.tiers = Tiers(self.policy.workers, self.policy.tiers)
         self.num_delayed = 0
         self.is_signalled = False
         self.stopped_because = ""
         self.is_disturbed = False
         self._has_unchecked_ready = False
+        self._jobids: dict[str, str] = {}  # of pooled attempts of which no start was told
         self._event: type = object
         self._out: list[Instruction] = []
 
@@ -224,13 +232,28 @@ class SchedulerState:
             return
         if self._has_unchecked_ready:
             self._hold_back_what_cannot_run()
-        for start in self.starter.starts(event.time_left):
-            self._submit(start)
+        has_probes = True
+        while has_probes:
+            for start in self.starter.starts(event.time_left, event.pool_look_ahead):
+                self._submit(start)
+            has_probes = self._replace_late_probes()
+
+    def _replace_late_probes(self) -> bool:
+        """Let others be probes for those that would not end in time; return whether some are."""
+        late, self.starter.put_aside = self.starter.put_aside, []
+        return any([self.end_probe(entry) for entry in late if entry.is_probe])
 
     def _on_submitted(self, event: ev.ChoreSubmitted) -> None:
-        if self.live_attempt(event) is not None:
-            fields = {"j": event.jobid}
-            self._out.append(Record(RecordKind.SUBMITTED, event.chore_id, event.attempt, fields))
+        entry = self.live_attempt(event)
+        if entry is None:
+            return
+        if entry.shape.is_pooled and entry.state is SUBMITTED:
+            self._jobids[event.chore_id] = event.jobid  # recorded if it runs long enough to matter
+        else:
+            self._record_jobid(entry, event.jobid)
+
+    def _record_jobid(self, entry: Entry, jobid: str) -> None:
+        self._out.append(Record(RecordKind.SUBMITTED, entry.chore.id, entry.attempt, {"j": jobid}))
 
     def _on_placed(self, event: ev.ChorePlaced) -> None:
         entry = self._holding_attempt(event)
@@ -241,6 +264,9 @@ class SchedulerState:
         entry = self.live_attempt(event)
         if entry is not None and entry.state is SUBMITTED:
             self.move(entry, RUNNING)
+            jobid = self._jobids.pop(event.chore_id, None)
+            if jobid is not None:
+                self._record_jobid(entry, jobid)
             fields = {"h": event.host} if event.host else None
             self._out.append(Record(RecordKind.STARTED, event.chore_id, event.attempt, fields))
 
@@ -248,12 +274,61 @@ class SchedulerState:
         entry = self.live_attempt(event)
         if entry is None:
             return
+        ran = _where_it_ran(event) if entry.state is SUBMITTED else None
         self.bury(entry)
         entry.exit_code = event.exit_code
+        if self.tiers.is_probing(entry.chore):
+            self._learn(entry, event)
         if event.reason is None:
-            self._complete(entry)
+            self._end(entry, COMPLETED, ran)
+            self.release(entry)
         else:
-            attempts.end_badly(self, entry, event)
+            attempts.end_badly(self, entry, event, ran)
+
+    def _learn(self, entry: Entry, event: ev.ChoreFinished) -> None:
+        """Take what the end of an attempt tells of its group; one that was ended tells nothing."""
+        if event.exit_code is None or event.reason is Reason.CANCELLED:
+            return
+        num_known, was_pooled = len(entry.group.members), entry.shape.is_pooled
+        self.decide(self.tiers.ended(entry.chore, event.elapsed, num_known, was_pooled=was_pooled))
+
+    def _on_launch(self, event: ev.LaunchMeasured) -> None:
+        for decision in self.tiers.learn_launch(event.seconds):
+            self.decide(decision)
+
+    def _on_overdue(self, event: ev.ProbesOverdue) -> None:
+        group = self.roster.groups.get(event.group)
+        members = group.members if group is not None else ()
+        has_live = any(entry.is_probe and entry.state in LIVE for entry in members)
+        self.decide(self.tiers.overdue(event.group, has_live=has_live))
+
+    def _on_pool_lost(self, event: ev.PoolLost) -> None:
+        self.decide(self.tiers.lose(event.detail))
+
+    def decide(self, decision: Decision | None) -> None:
+        """Record what runs the chores of a group from now on, and let them wait for that.
+
+        O(chores of the group), or of the run where no warm worker can be had.
+        """
+        if decision is None:
+            return
+        fields: dict[str, Any] = {} if decision.group is None else {"g": decision.group}
+        fields["tier"] = decision.tier.value
+        for name, seconds in (("elapsed", decision.elapsed), ("launch", decision.launch)):
+            if seconds is not None:
+                fields[name] = _rounded(seconds)
+        if decision.detail:
+            fields["d"] = decision.detail
+        self._out.append(Record(RecordKind.WORKERS, fields=fields))
+        for entry in self.tiers.take_waiting(decision.group):
+            self.enlist(entry)
+        if decision.tier is Tier.POOL:
+            return  # as on trial
+        for entry in self if decision.group is None else self.members(decision.group):
+            if entry.state is READY and entry.chore.id not in self.starter.too_long:
+                tier = self.tiers.tier_of(entry.chore)
+                if tier.is_pooled is not entry.shape.is_pooled:
+                    self.enlist(entry)
 
     def _on_nodes(self, event: ev.NodesChanged) -> None:
         for index in event.lost:
@@ -341,7 +416,7 @@ class SchedulerState:
     def _hold_back_what_cannot_run(self) -> None:
         """Let the ready wait for results that are made again. O(ready chores), and rare."""
         self._has_unchecked_ready = False
-        for entry in self.starter.waiting():
+        for entry in [*self.starter.waiting(), *self.tiers.waiting()]:
             if entry.state is READY and not self._has_all(entry):
                 self.move(entry, BLOCKED)
                 self.decide_anew(entry)
@@ -354,19 +429,20 @@ class SchedulerState:
         entry.attempt += 1
         self.move(entry, SUBMITTED)
         self.roster.live[chore.id] = entry
-        self._out.append(Record(RecordKind.SUBMIT_INTENT, chore.id, entry.attempt))
-        self._out.append(Submit(chore, entry.attempt, start.placement, start.avoid))
+        is_pooled = entry.shape.is_pooled
+        fields = _POOLED_INTENT if is_pooled else None
+        self._out.append(Record(RecordKind.SUBMIT_INTENT, chore.id, entry.attempt, fields))
+        self._out.append(Submit(chore, entry.attempt, start.placement, start.avoid, is_pooled))
+        if entry.is_probe and self.tiers.begin_timer(chore):
+            self._out.append(Watch(chore.name, PROBE_SECONDS))
 
     def bury(self, entry: Entry) -> None:
         """Note that the live attempt of a chore is over."""
         del self.roster.live[entry.chore.id]
         self.starter.queued.pop(entry.chore.id, None)
+        self._jobids.pop(entry.chore.id, None)
 
     # --- ending -------------------------------------------------------------------------------
-
-    def _complete(self, entry: Entry) -> None:
-        self._end(entry, COMPLETED)
-        self.release(entry)
 
     def release(self, entry: Entry) -> None:
         """Let the dependents of a chore wait for one less."""
@@ -387,12 +463,44 @@ class SchedulerState:
     def become_ready(self, entry: Entry) -> None:
         """Let a chore wait for resources only."""
         self.move(entry, READY)
+        self.enlist(entry)
+
+    def enlist(self, entry: Entry) -> None:
+        """Let a ready chore wait for its turn, with what is to run it; may be called again."""
+        tier = self.tiers.tier_of(entry.chore)
+        if tier is Tier.UNKNOWN:
+            num_known = len(entry.group.members)
+            decision = self.tiers.grown(entry.chore, num_known)
+            if decision is not None:
+                self.decide(decision)
+                tier = decision.tier
+            elif not entry.is_probe:
+                if not self.tiers.admit(entry):
+                    return
+                entry.is_probe = True
+        entry.wait_as(is_pooled=tier.is_pooled)
         self.starter.push(entry)
 
-    def fail(self, entry: Entry, failure: Failure) -> None:
-        """End a chore that has no live attempt as failed, with all consequences."""
+    def end_probe(self, entry: Entry) -> bool:
+        """Let a chore be a probe no longer, and another one in its place; return whether one is."""
+        entry.is_probe = False
+        instead = self.tiers.dismiss(entry.chore)
+        if instead is not None:
+            self.enlist(instead)
+        return instead is not None
+
+    def fail(self, entry: Entry, failure: Failure, ran: Ran = None) -> None:
+        """End a chore that has no live attempt as failed, with all consequences.
+
+        Parameters
+        ----------
+        entry, failure
+            Which, and of what.
+        ran
+            Further fields of the record.
+        """
         entry.reason, entry.exit_code, entry.detail = failure[:3]
-        self._end(entry, FAILED)
+        self._end(entry, FAILED, ran)
         self.count_failure(entry)
         if entry.is_ignoring:
             self.release(entry)
@@ -430,11 +538,11 @@ class SchedulerState:
         first = islice(failed, MAX_ROOT_FAILURES)
         self.root_failures = [self._root_failure(entry) for entry in first]
 
-    def cancel_now(self, entry: Entry, detail: str = "") -> None:
-        """Cancel a chore that has no live attempt."""
+    def cancel_now(self, entry: Entry, detail: str = "", ran: Ran = None) -> None:
+        """Cancel a chore that has no live attempt; `ran` as for `fail`."""
         attempts.end_delay(self, entry)
         entry.reason, entry.detail = Reason.CANCELLED, detail or self.stopped_because
-        self._end(entry, CANCELLED)
+        self._end(entry, CANCELLED, ran)
         self._skip_dependents(entry)
 
     def stop(self, why: str) -> None:
@@ -482,8 +590,8 @@ class SchedulerState:
                 else:
                     work.append(dependent)
 
-    def _end(self, entry: Entry, state: ChoreState) -> None:
-        """Bring a chore to a terminal state and record it."""
+    def _end(self, entry: Entry, state: ChoreState, ran: Ran = None) -> None:
+        """Bring a chore to a terminal state and record it; `ran` as for `fail`."""
         self.move(entry, state)
         fields: dict[str, Any] = {}
         if state is SKIPPED:
@@ -494,6 +602,8 @@ class SchedulerState:
             fields["x"] = entry.exit_code
         if entry.detail:
             fields["d"] = entry.detail
+        if ran:
+            fields.update(ran)
         self.record(_END_RECORDS[state], entry, fields or None)
 
     # --- bookkeeping --------------------------------------------------------------------------
@@ -501,6 +611,8 @@ class SchedulerState:
     def move(self, entry: Entry, state: ChoreState) -> None:
         """Bring a chore into another state."""
         self.roster.move(entry, state, self._event)
+        if entry.is_probe and state not in _ON_ITS_WAY:
+            self.end_probe(entry)
 
     def reopen(self, entry: Entry) -> None:
         """Bring a chore that has ended back to the start; `decide_anew` says how it goes on."""
@@ -540,6 +652,21 @@ class SchedulerState:
         validate(self)
 
 
+def _where_it_ran(event: ev.ChoreFinished) -> Ran:
+    """Return what the record of an end tells where no start was recorded."""
+    if event.elapsed is None:
+        return None
+    fields: dict[str, Any] = {"el": _rounded(event.elapsed)}
+    if event.host:
+        fields["h"] = event.host
+    return fields
+
+
+def _rounded(seconds: float) -> float:
+    """Return four significant digits of a duration."""
+    return float(f"{seconds:.4g}")
+
+
 _HANDLERS: dict[type, Callable[[SchedulerState, Any], None]] = {
     ev.AllocationLearned: SchedulerState._on_allocation,
     ev.ChoreAdded: SchedulerState._on_added,
@@ -554,6 +681,9 @@ _HANDLERS: dict[type, Callable[[SchedulerState, Any], None]] = {
     ev.DelayOver: attempts.on_delay_over,
     ev.LimitExceeded: attempts.on_limit,
     ev.NodesChanged: SchedulerState._on_nodes,
+    ev.LaunchMeasured: SchedulerState._on_launch,
+    ev.ProbesOverdue: SchedulerState._on_overdue,
+    ev.PoolLost: SchedulerState._on_pool_lost,
     ev.ResourcesFreed: SchedulerState._on_freed,
     ev.CancelRequested: requests.on_cancel,
     ev.RetryRequested: requests.on_retry,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from matensemble.model import ChoreState
 from matensemble.runtime.scheduler.entry import Entry, Transition
 from matensemble.runtime.scheduler.states import BLOCKED, READY, SKIPPED, Phase
+from matensemble.runtime.scheduler.tiers import Tier
 
 if TYPE_CHECKING:
     from matensemble.runtime.scheduler.state import SchedulerState
@@ -63,6 +64,8 @@ def _why_blocked(entry: Entry, waits_for: tuple[str, ...]) -> str:
 def _why_ready(state: SchedulerState, entry: Entry) -> str:
     if entry.chore.id in state.starter.too_long:
         return f"asks for {entry.chore.resources.duration:g} s, and less is left"
+    if not entry.is_probe and state.tiers.tier_of(entry.chore) is Tier.UNKNOWN:
+        return "waits until the first chores of its group tell how long one takes"
     if state.phase is not Phase.STARTING:
         return f"nothing is started: the run is {state.phase.name.lower()}"
     wants = entry.chore.resources.describe()
