@@ -91,6 +91,14 @@ def test_round_trip(run):
     assert (run.registry_dir / "a").read_bytes() == b"x"
 
 
+def test_what_chores_have_in_common_is_kept_once(run):
+    first, second = Workflow.read(run).chores()
+    assert second.deps == (first.id,)
+    assert second.deps[0] is first.id
+    assert second.arguments.file is first.arguments.file
+    assert second.outputs is first.outputs
+
+
 def test_every_file_is_private(run):
     for path in run.root.rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path

@@ -217,13 +217,16 @@ class Chore:
             success_codes=tuple(header.get("success_codes", (0,))),
             callable=header.get("callable", name) if kind is ChoreType.PYTHON else None,
             command=tuple(command) if command is not None else None,
-            outputs=header.get("outputs", {}),
+            outputs=header.get("outputs", _NO_OUTPUTS),
             arguments=Place.from_json(header.get("arguments")),
             env_place=Place.from_json(header.get("env")),
             is_strategy=header.get("strategy", False),
             policy=_policy(json.dumps(header["policy"])) if "policy" in header else DEFAULT_POLICY,
             stage=header.get("stage", 0),
         )
+
+
+_NO_OUTPUTS: Mapping[str, str] = {}  # one for all
 
 
 @lru_cache(maxsize=1024)  # a million chores share a few requests

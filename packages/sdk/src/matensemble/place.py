@@ -7,6 +7,7 @@ SDK and, where a strategy returned specs, by the worker.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sys import intern
 from typing import Any, NamedTuple
 
 
@@ -20,7 +21,10 @@ class Place(NamedTuple):
     @classmethod
     def from_json(cls, value: Sequence[Any] | None) -> Place | None:
         """Return the place that a header or manifest names; None where it names none."""
-        return None if value is None else cls(*value)
+        if value is None:
+            return None
+        file, *where = value
+        return cls(intern(file), *where)  # one text for the places of a million chores
 
 
 class Tail:

@@ -15,7 +15,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from matensemble.policy import DEFAULT_POLICY, ChorePolicy
 from matensemble.workdir import ARGUMENTS, DIRECTORY_PREFIX, FILE_MODE, RunDir
 
 MANIFEST_FORMAT = 1
+_decode = json.JSONDecoder().decode  # `json.loads` first guesses the encoding
 _CHORE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -403,12 +404,15 @@ class Workflow:
             raise FormatError(
                 str(error.filename), f"cannot be read ({error.strerror}); the run is incomplete"
             ) from error
-        seen: set[str] = set()
+        seen: dict[str, str] = {}
         names: set[str] = set()
         with lines:
             for number, line in enumerate(lines, 1):
                 try:
-                    chore = Chore.from_header(json.loads(line))
+                    header = _decode(line)
+                    if deps := header.get("deps"):  # one text an id, however many depend on it
+                        header["deps"] = [seen.get(d, d) if type(d) is str else d for d in deps]
+                    chore = Chore.from_header(header)
                     _check_chore(chore, seen, names, num_bytes)
                 except (
                     KeyError, TypeError, ValueError, AttributeError, RecursionError,
@@ -417,7 +421,7 @@ class Workflow:
                     raise FormatError(
                         path, f"line {number} is no chore ({type(error).__name__}: {error})"
                     ) from error
-                seen.add(chore.id)
+                seen[chore.id] = chore.id
                 yield chore
         if len(seen) != self.manifest.num_chores:
             raise FormatError(
@@ -453,7 +457,7 @@ class Workflow:
         return env
 
 
-def _check_chore(chore: Chore, seen: set[str], names: set[str], num_bytes: int) -> None:
+def _check_chore(chore: Chore, seen: Container[str], names: set[str], num_bytes: int) -> None:
     """Raise ValueError where a chore does not fit what was read so far."""
     if not _CHORE_ID.fullmatch(chore.id) or len(chore.id) > 200:
         raise ValueError(f"the id {chore.id!r} cannot be a directory name")

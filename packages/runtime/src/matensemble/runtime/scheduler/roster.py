@@ -46,6 +46,7 @@ class Roster:
         self.unended: list[int] = []
         self.gathering: dict[int, list[Entry]] = {}
         self._stage = 0  # lowest stage that has unended chores
+        self._shapes: dict[Shape, Shape] = {}  # one for all that are equal
         self._history: deque[tuple[str, ChoreState, ChoreState, type]] = deque(
             maxlen=HISTORY_LENGTH
         )
@@ -66,7 +67,9 @@ class Roster:
         group = self.groups.get(chore.name)
         if group is None:
             group = self.groups[chore.name] = Group()
-        entry = Entry(chore, group, Shape.of(chore.resources), len(self.entries))
+        shape = Shape.of(chore.resources)
+        shape = self._shapes.setdefault(shape, shape)
+        entry = Entry(chore, group, shape, len(self.entries))
         self.entries[chore.id] = entry
         group.members.append(entry)
         group.counts[BLOCKED] += 1
