@@ -1,0 +1,203 @@
+"""Which worker serves which pooled chore.
+
+Owns the queues of chores that no worker has: one a node, for what the scheduler placed there, and
+one for what may run anywhere; and how they get to workers, in batches. Pure; called by `pool_book`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable
+
+from matensemble import pool_messages as messages
+from matensemble.runtime.executors.pool_hands import Hands
+from matensemble.runtime.executors.pool_nodes import PoolNode, by_room, first, push_front
+from matensemble.runtime.executors.pool_staff import PoolStaff
+from matensemble.runtime.executors.pool_worker import Key, PooledChore, Worker
+from matensemble.runtime.scheduler.events import ChoreSubmitted
+
+LOOK_SECONDS = 0.25
+"""How long something may wait in vain before it is looked whether it is better off elsewhere."""
+MAX_BATCH = 256
+"""Chores in a message: the first is to start before the last was read."""
+
+
+class PoolDealer:
+    """Pooled chores without a worker.
+
+    Parameters
+    ----------
+    nodes
+        Where workers may be.
+    staff
+        The workers.
+    hands
+        What carries out.
+    give_up
+        Called with a chore that no node can ever serve, and why.
+    """
+
+    def __init__(
+        self,
+        nodes: list[PoolNode],
+        staff: PoolStaff,
+        hands: Hands,
+        give_up: Callable[[PooledChore, str], None],
+    ) -> None:
+        self._nodes = nodes
+        self._staff = staff
+        self._hands = hands
+        self._give_up = give_up
+        self._anywhere: OrderedDict[Key, PooledChore] = OrderedDict()
+        self._hungry: dict[int, None] = {}
+        self._outgoing: dict[Worker, list[PooledChore]] = {}
+
+    def queue(self, chore: PooledChore) -> None:
+        """Let a chore wait for a worker, behind those that came earlier."""
+        node = None if chore.node is None else self._nodes[chore.node]
+        queue = self._anywhere
+        if node is not None and node.is_usable:
+            queue = node.waiting
+            self._hungry[node.index] = None
+        else:
+            chore.node = None
+        chore.queued_at = self._staff.now
+        if not queue or next(reversed(queue.values())).number < chore.number:
+            queue[chore.key] = chore
+        else:
+            push_front(queue, chore)
+
+    def unqueue(self, chore: PooledChore) -> None:
+        """Let a chore wait no longer."""
+        if chore.node is None:
+            del self._anywhere[chore.key]
+        else:
+            del self._nodes[chore.node].waiting[chore.key]
+
+    def send_elsewhere(self, node: PoolNode, limit: int | None = None) -> None:
+        """Let chores that wait for a node run anywhere, up to `limit` of them."""
+        count = len(node.waiting) if limit is None else min(limit, len(node.waiting))
+        for _ in range(count):
+            _, chore = node.waiting.popitem(last=False)
+            chore.node = None
+            self._anywhere[chore.key] = chore
+
+    def wake(self, node: PoolNode) -> None:
+        """Look again at what waits for a node."""
+        if node.waiting:
+            self._hungry[node.index] = None
+
+    def deal(self) -> None:
+        """Give out what can be given, and see to workers for the rest."""
+        for index in [*self._hungry]:
+            self._feed(self._nodes[index])
+        if self._anywhere:
+            self._spread()
+        for worker, chores in self._outgoing.items():
+            for begin in range(0, len(chores), MAX_BATCH):
+                batch = chores[begin : begin + MAX_BATCH]
+                self._hands.tell(worker, messages.Run(tuple(chore.order() for chore in batch)))
+        self._outgoing.clear()
+
+    def _feed(self, node: PoolNode) -> None:
+        """Give workers of a node what the scheduler placed there."""
+        while node.waiting:
+            chore = first(node.waiting)
+            able = [w for w in node.workers if w.is_open and w.can_hold(chore)]
+            ready = [w for w in able if w.is_ready]
+            roomy = [w for w in ready if w.has_room(chore)]
+            if not roomy:
+                if len(ready) < len(able):
+                    return  # one that can hold it will be there soon
+                if _fits(node.for_worker(), chore):
+                    self._staff.start(node)
+                    return
+                if not ready and _fits(node.for_pool(), chore):
+                    self._staff.make_room_for(node, chore)
+                    return
+                if not ready:
+                    self.send_elsewhere(node, 1)
+                    continue
+            del node.waiting[chore.key]
+            self._give(chore, min(roomy or ready, key=lambda w: w.load))
+        self._hungry.pop(node.index, None)
+
+    def _spread(self) -> None:
+        """Give chores that may run anywhere to the workers with least to do."""
+        heap = [
+            (worker.crowding, number, worker)
+            for number, worker in enumerate(self._staff)
+            if worker.is_ready
+        ]
+        heapq.heapify(heap)
+        while self._anywhere:
+            chore = first(self._anywhere)
+            passed = []
+            while heap and not heap[0][2].can_hold(chore):
+                passed.append(heapq.heappop(heap))
+            if heap:
+                _, number, worker = heap[0]
+                del self._anywhere[chore.key]
+                self._give(chore, worker)
+                heapq.heapreplace(heap, (worker.crowding, number, worker))
+                for entry in passed:
+                    heapq.heappush(heap, entry)
+            elif not self._find_room(chore):
+                return
+
+    def _find_room(self, chore: PooledChore) -> bool:
+        """See to it that there will be a worker for a chore; return whether it was given up."""
+        if any(w.is_open and w.can_hold(chore) for w in self._staff):
+            return False  # it will be ready soon
+        nodes = by_room(self._nodes, chore.cores, chore.gpus)
+        for node in nodes:
+            if _fits(node.for_worker(), chore):
+                self._staff.start(node)
+            else:
+                self._staff.make_room_for(node, chore)
+            return False
+        can_wait = any(
+            _fits((node.cores, node.gpus), chore) and (node.is_usable or node.is_lost)
+            for node in self._nodes
+        )
+        if not can_wait:
+            del self._anywhere[chore.key]
+            self._give_up(chore, "no node can have a warm worker for it")
+        return not can_wait
+
+    def _give(self, chore: PooledChore, worker: Worker) -> None:
+        worker.take(chore, self._staff.now)
+        self._outgoing.setdefault(worker, []).append(chore)
+        if not chore.is_told:
+            chore.is_told = True
+            self._hands.post(ChoreSubmitted(*chore.key, f"{worker.jobid}/{worker.key}"))
+
+    def balance(self) -> None:
+        """Let workers without work have what waits elsewhere."""
+        idle = [w for w in self._staff if w.is_idle]
+        if not idle or self._anywhere:
+            return
+        room = sum(worker.cores for worker in idle)
+        for index in self._hungry:
+            node = self._nodes[index]
+            if node.waiting and self._staff.now - first(node.waiting).queued_at > LOOK_SECONDS:
+                self.send_elsewhere(node, room)
+                return
+        crowded = [
+            worker
+            for worker in self._staff
+            if worker.is_ready
+            and worker.crowded_since is not None
+            and self._staff.now - worker.crowded_since > LOOK_SECONDS
+            and self._staff.now - worker.asked_at > LOOK_SECONDS
+        ]
+        if crowded:
+            worker = max(crowded, key=lambda w: w.load - w.cores)
+            worker.asked_at = self._staff.now
+            num_waiting = len(worker.chores) * (worker.load - worker.cores) // worker.load
+            self._hands.tell(worker, messages.Withdraw(-(-num_waiting // 2) or 1))
+
+
+def _fits(room: tuple[int, int], chore: PooledChore) -> bool:
+    return chore.cores <= room[0] and chore.gpus <= room[1]
