@@ -61,7 +61,7 @@ class PooledChore:
         )
         return Order(
             *(request.chore_id, request.attempt, self.cores, self.gpus, self.duration),
-            "call" if request.record is not None else "program",
+            "program" if request.record is None or request.is_program else "call",
             request.wants,
             encode_payload(payload),
         )

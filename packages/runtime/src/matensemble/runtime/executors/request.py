@@ -44,3 +44,6 @@ class LaunchRequest(NamedTuple):
     as `wire.encode_record` made it; `argv` is empty then."""
     wants: int = 0
     """Largest result, in bytes of its pickle, that a warm worker is to send along; 0: none."""
+    is_program: bool = False
+    """Whether `record` is that of a program, whose references are resolved before it starts; else
+    it is that of a Python function."""
