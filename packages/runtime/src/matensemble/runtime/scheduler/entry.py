@@ -8,7 +8,7 @@ from typing import NamedTuple
 from matensemble.chore import Chore
 from matensemble.model import ChoreState, Reason, Resources
 from matensemble.policy import OnFailure, is_satisfied
-from matensemble.runtime.scheduler.resources import Placement, Shape
+from matensemble.runtime.scheduler.resources import Placement, Shape, turned
 from matensemble.runtime.scheduler.states import BLOCKED
 
 
@@ -119,7 +119,7 @@ class Entry:
     def wait_as(self, *, is_pooled: bool) -> None:
         """Let it wait for a warm worker, or for room for a job of its own."""
         if self.shape.is_pooled is not is_pooled:
-            self.shape = self.shape._replace(is_pooled=is_pooled)
+            self.shape = turned(self.shape)
 
     @property
     def is_ignoring(self) -> bool:

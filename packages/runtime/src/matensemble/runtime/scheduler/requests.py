@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from matensemble.records import RecordKind
 from matensemble.runtime.scheduler import events as ev
+from matensemble.runtime.scheduler.assigning import enlist
 from matensemble.runtime.scheduler.entry import Entry
 from matensemble.runtime.scheduler.instructions import Cancel, Extend, Record, Signal
 from matensemble.runtime.scheduler.states import (
@@ -86,7 +87,7 @@ def on_priority(state: SchedulerState, event: ev.PriorityChanged) -> None:
         entry.change(nice=event.nice)
         state.record(RecordKind.CHANGED, entry, {"nice": event.nice})
         if entry.state is READY:
-            state.enlist(entry)
+            enlist(state, entry)
 
 
 def on_extended(state: SchedulerState, event: ev.DurationExtended) -> None:

@@ -7,6 +7,7 @@ node. Identities of cores and GPUs are the executor's; here they are counted.
 from __future__ import annotations
 
 from bisect import insort
+from functools import lru_cache
 from typing import NamedTuple
 
 from matensemble.model import Resources
@@ -92,6 +93,12 @@ class Shape(NamedTuple):
     def num_cores(self) -> int:
         """Cores of all tasks together."""
         return self.num_tasks * self.cores_per_task
+
+
+@lru_cache(maxsize=1024)  # a million chores share a few shapes
+def turned(shape: Shape) -> Shape:
+    """Return the same shape for a warm worker instead of a job, or the other way round."""
+    return shape._replace(is_pooled=not shape.is_pooled)
 
 
 class Ledger:

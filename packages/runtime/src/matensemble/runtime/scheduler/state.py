@@ -20,7 +20,7 @@ from matensemble.chore import Chore
 from matensemble.model import ChoreState, Reason
 from matensemble.policy import OnFailure
 from matensemble.records import RecordKind
-from matensemble.runtime.scheduler import attempts, events as ev, requests
+from matensemble.runtime.scheduler import assigning, attempts, events as ev, requests
 from matensemble.runtime.scheduler.entry import Entry, Transition
 from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit, Watch
 from matensemble.runtime.scheduler.invariants import validate
@@ -43,7 +43,7 @@ from matensemble.runtime.scheduler.states import (
     Phase,
 )
 from matensemble.runtime.scheduler.story import Story, tell_story
-from matensemble.runtime.scheduler.tiers import PROBE_SECONDS, Decision, Tier, Tiers
+from matensemble.runtime.scheduler.tiers import PROBE_SECONDS, Tiers
 from matensemble.status import MAX_ROOT_FAILURES, Counts, RootFailure
 
 _END_RECORDS = {
@@ -236,12 +236,7 @@ class SchedulerState:
         while has_probes:
             for start in self.starter.starts(event.time_left, event.pool_look_ahead):
                 self._submit(start)
-            has_probes = self._replace_late_probes()
-
-    def _replace_late_probes(self) -> bool:
-        """Let others be probes for those that would not end in time; return whether some are."""
-        late, self.starter.put_aside = self.starter.put_aside, []
-        return any([self.end_probe(entry) for entry in late if entry.is_probe])
+            has_probes = assigning.replace_late_probes(self)
 
     def _on_submitted(self, event: ev.ChoreSubmitted) -> None:
         entry = self.live_attempt(event)
@@ -278,57 +273,12 @@ class SchedulerState:
         self.bury(entry)
         entry.exit_code = event.exit_code
         if self.tiers.is_probing(entry.chore):
-            self._learn(entry, event)
+            assigning.learn(self, entry, event)
         if event.reason is None:
             self._end(entry, COMPLETED, ran)
             self.release(entry)
         else:
             attempts.end_badly(self, entry, event, ran)
-
-    def _learn(self, entry: Entry, event: ev.ChoreFinished) -> None:
-        """Take what the end of an attempt tells of its group; one that was ended tells nothing."""
-        if event.exit_code is None or event.reason is Reason.CANCELLED:
-            return
-        num_known, was_pooled = len(entry.group.members), entry.shape.is_pooled
-        self.decide(self.tiers.ended(entry.chore, event.elapsed, num_known, was_pooled=was_pooled))
-
-    def _on_launch(self, event: ev.LaunchMeasured) -> None:
-        for decision in self.tiers.learn_launch(event.seconds):
-            self.decide(decision)
-
-    def _on_overdue(self, event: ev.ProbesOverdue) -> None:
-        group = self.roster.groups.get(event.group)
-        members = group.members if group is not None else ()
-        has_live = any(entry.is_probe and entry.state in LIVE for entry in members)
-        self.decide(self.tiers.overdue(event.group, has_live=has_live))
-
-    def _on_pool_lost(self, event: ev.PoolLost) -> None:
-        self.decide(self.tiers.lose(event.detail))
-
-    def decide(self, decision: Decision | None) -> None:
-        """Record what runs the chores of a group from now on, and let them wait for that.
-
-        O(chores of the group), or of the run where no warm worker can be had.
-        """
-        if decision is None:
-            return
-        fields: dict[str, Any] = {} if decision.group is None else {"g": decision.group}
-        fields["tier"] = decision.tier.value
-        for name, seconds in (("elapsed", decision.elapsed), ("launch", decision.launch)):
-            if seconds is not None:
-                fields[name] = _rounded(seconds)
-        if decision.detail:
-            fields["d"] = decision.detail
-        self._out.append(Record(RecordKind.WORKERS, fields=fields))
-        for entry in self.tiers.take_waiting(decision.group):
-            self.enlist(entry)
-        if decision.tier is Tier.POOL:
-            return  # as on trial
-        for entry in self if decision.group is None else self.members(decision.group):
-            if entry.state is READY and entry.chore.id not in self.starter.too_long:
-                tier = self.tiers.tier_of(entry.chore)
-                if tier.is_pooled is not entry.shape.is_pooled:
-                    self.enlist(entry)
 
     def _on_nodes(self, event: ev.NodesChanged) -> None:
         for index in event.lost:
@@ -463,31 +413,7 @@ class SchedulerState:
     def become_ready(self, entry: Entry) -> None:
         """Let a chore wait for resources only."""
         self.move(entry, READY)
-        self.enlist(entry)
-
-    def enlist(self, entry: Entry) -> None:
-        """Let a ready chore wait for its turn, with what is to run it; may be called again."""
-        tier = self.tiers.tier_of(entry.chore)
-        if tier is Tier.UNKNOWN:
-            num_known = len(entry.group.members)
-            decision = self.tiers.grown(entry.chore, num_known)
-            if decision is not None:
-                self.decide(decision)
-                tier = decision.tier
-            elif not entry.is_probe:
-                if not self.tiers.admit(entry):
-                    return
-                entry.is_probe = True
-        entry.wait_as(is_pooled=tier.is_pooled)
-        self.starter.push(entry)
-
-    def end_probe(self, entry: Entry) -> bool:
-        """Let a chore be a probe no longer, and another one in its place; return whether one is."""
-        entry.is_probe = False
-        instead = self.tiers.dismiss(entry.chore)
-        if instead is not None:
-            self.enlist(instead)
-        return instead is not None
+        assigning.enlist(self, entry)
 
     def fail(self, entry: Entry, failure: Failure, ran: Ran = None) -> None:
         """End a chore that has no live attempt as failed, with all consequences.
@@ -612,7 +538,7 @@ class SchedulerState:
         """Bring a chore into another state."""
         self.roster.move(entry, state, self._event)
         if entry.is_probe and state not in _ON_ITS_WAY:
-            self.end_probe(entry)
+            assigning.end_probe(self, entry)
 
     def reopen(self, entry: Entry) -> None:
         """Bring a chore that has ended back to the start; `decide_anew` says how it goes on."""
@@ -656,15 +582,10 @@ def _where_it_ran(event: ev.ChoreFinished) -> Ran:
     """Return what the record of an end tells where no start was recorded."""
     if event.elapsed is None:
         return None
-    fields: dict[str, Any] = {"el": _rounded(event.elapsed)}
+    fields: dict[str, Any] = {"el": assigning.rounded(event.elapsed)}
     if event.host:
         fields["h"] = event.host
     return fields
-
-
-def _rounded(seconds: float) -> float:
-    """Return four significant digits of a duration."""
-    return float(f"{seconds:.4g}")
 
 
 _HANDLERS: dict[type, Callable[[SchedulerState, Any], None]] = {
@@ -681,9 +602,9 @@ _HANDLERS: dict[type, Callable[[SchedulerState, Any], None]] = {
     ev.DelayOver: attempts.on_delay_over,
     ev.LimitExceeded: attempts.on_limit,
     ev.NodesChanged: SchedulerState._on_nodes,
-    ev.LaunchMeasured: SchedulerState._on_launch,
-    ev.ProbesOverdue: SchedulerState._on_overdue,
-    ev.PoolLost: SchedulerState._on_pool_lost,
+    ev.LaunchMeasured: assigning.on_launch,
+    ev.ProbesOverdue: assigning.on_overdue,
+    ev.PoolLost: assigning.on_pool_lost,
     ev.ResourcesFreed: SchedulerState._on_freed,
     ev.CancelRequested: requests.on_cancel,
     ev.RetryRequested: requests.on_retry,
