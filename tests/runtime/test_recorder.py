@@ -106,6 +106,46 @@ def test_publications_are_throttled_and_a_heartbeat_remains(tmp_path, clock, sta
     assert [status.beat for status in seen] == [1, 2, 3]  # that one is alive, whatever happened
 
 
+@pytest.mark.parametrize(
+    ("seconds", "pause"), [(0.01, PUBLISH_INTERVAL_SECONDS), (0.1, 2.0), (3.0, HEARTBEAT_SECONDS)]
+)
+def test_publications_that_take_long_are_made_less_often(tmp_path, clock, state, seconds, pause):
+    seen = []
+
+    def take_long(status):
+        seen.append(status.sequence)
+        clock.advance(seconds)
+
+    recorder = make(tmp_path, clock, listeners=(take_long,))
+    recorder.publish(state, RunState.RUNNING, 1)
+    began = clock.monotonic() - seconds
+    clock.advance(pause - seconds - 0.001)
+    recorder.publish(state, RunState.RUNNING, 2)
+    assert seen == [1]
+    clock.advance(0.002)
+    recorder.publish(state, RunState.RUNNING, 3)
+    assert seen == [1, 3]
+    assert clock.monotonic() - began <= HEARTBEAT_SECONDS + seconds + 0.1
+    recorder.publish(state, RunState.COMPLETED, 4)  # another state does not wait
+    assert seen == [1, 3, 4]
+
+
+def test_the_counts_of_groups_follow_every_move(tmp_path, clock, state):
+    recorder = make(tmp_path, clock)
+    state.handle(ChoreAdded(Chore("other", "h", ChoreType.PYTHON)))
+    for count in range(1, 4):
+        state.handle(ChoreAdded(Chore(f"c{count}", "g", ChoreType.PYTHON)))
+        recorder.publish(state, RunState.RUNNING, count, force=True)
+        status = read_status(tmp_path / "status.json")
+        assert (status.groups["g"].pending, status.groups["h"].total) == (count, 1)
+    state.handle(StartsConsidered())
+    state.handle(ChoreFinished("c2", 1, Reason.EXCEPTION, 1, "oops"))
+    recorder.publish(state, RunState.RUNNING, 4, force=True)
+    status = read_status(tmp_path / "status.json")
+    assert (status.groups["g"].pending, status.groups["g"].failed) == (2, 1)
+    assert status.groups["h"].failed == 0
+
+
 def test_lines_in_the_log_are_apart_by_the_delay(tmp_path, clock, state, caplog):
     caplog.set_level(logging.INFO)
     recorder = make(tmp_path, clock, log_delay=10.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,12 @@ class RunStatus:
     """Why it is in this state, where that needs a word."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that is written to `status.json`."""
-        return {"format": STATUS_FORMAT, **asdict(self)}
+        """Return the object that is written to `status.json`; O(groups)."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data["counts"] = _counts_to_json(self.counts)
+        data["groups"] = {name: _counts_to_json(counts) for name, counts in self.groups.items()}
+        data["root_failures"] = [asdict(failure) for failure in self.root_failures]
+        return {"format": STATUS_FORMAT, **data}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], path: str = "status.json") -> RunStatus:
@@ -134,6 +139,15 @@ class RunStatus:
             if isinstance(error, FormatError):
                 raise
             raise FormatError(path, f"is no status ({type(error).__name__}: {error})") from error
+
+
+_COUNTS = tuple(Counts.__dataclass_fields__)
+_values_of_counts = attrgetter(*_COUNTS)
+
+
+def _counts_to_json(counts: Counts) -> dict[str, int]:
+    """Do what `asdict` does, in a tenth of the time: there may be ten thousand groups."""
+    return dict(zip(_COUNTS, _values_of_counts(counts), strict=True))
 
 
 def _only_fields(cls: Any, data: Mapping[str, Any]) -> Any:

@@ -1,7 +1,8 @@
 """Publish where the run stands: `status.json`, and a line in the log.
 
 Owns when that happens (throttled) and the rate. Called by the engine, on the thread that owns the
-state. A publication costs the number of groups, not of chores or failures.
+state. A publication costs the number of groups, not of chores or failures, and where there are so
+many groups, or the disk is so slow, that it takes long, it is made less often.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from matensemble.workdir import RunDir
 PUBLISH_INTERVAL_SECONDS = 0.5
 HEARTBEAT_SECONDS = 5.0
 """A status is published this often although nothing changed, as a sign of life."""
+MAX_SHARE = 0.05
+"""Of the driver's time that publications may take, as long as the heartbeat can be kept."""
 RATE_MEMORY_SECONDS = 60.0
 MAX_SECONDS_AHEAD = 100 * 365 * 86400.0
 """An allocation that lasts longer has no end that anybody waits for, and perhaps none with a date:
@@ -125,7 +128,6 @@ class Recorder:
                 return False
             if sequence == self._published and now < self._next_heartbeat:
                 return False
-        self._next_publication = now + PUBLISH_INTERVAL_SECONDS
         self._published = sequence
         self._next_heartbeat = now + HEARTBEAT_SECONDS
         self._beat += 1
@@ -136,6 +138,8 @@ class Recorder:
         self._log(status, now, force)
         for listener in self._listeners:
             listener(status)
+        pause = max((self._clock.monotonic() - now) / MAX_SHARE, PUBLISH_INTERVAL_SECONDS)
+        self._next_publication = now + min(pause, HEARTBEAT_SECONDS)
         return is_written
 
     def _write(self, status: RunStatus) -> bool:

@@ -10,18 +10,21 @@ from matensemble.model import ChoreState, Reason, Resources
 from matensemble.policy import OnFailure, is_satisfied
 from matensemble.runtime.scheduler.resources import Placement, Shape, turned
 from matensemble.runtime.scheduler.states import BLOCKED
+from matensemble.status import Counts
 
 
 class Group:
     """All chores of one name. Written by `SchedulerState` only."""
 
-    __slots__ = ("counts", "members")
+    __slots__ = ("counts", "members", "shown")
 
     def __init__(self) -> None:
         self.members: list[Entry] = []
         """In the order of their admission."""
         self.counts = dict.fromkeys(ChoreState, 0)
         """How many of them stand where."""
+        self.shown: Counts | None = None
+        """The same as people see it; None since it changed."""
 
 
 class Past:

@@ -73,6 +73,7 @@ class Roster:
         self.entries[chore.id] = entry
         group.members.append(entry)
         group.counts[BLOCKED] += 1
+        group.shown = None
         self.total[BLOCKED] += 1
         stage = chore.stage
         while len(self.unended) <= stage:
@@ -108,7 +109,9 @@ class Roster:
         """Note that a chore is in a state, without asking how it came there."""
         before = entry.state
         entry.state = state
-        counts = entry.group.counts
+        group = entry.group
+        group.shown = None
+        counts = group.counts
         counts[before] -= 1
         counts[state] += 1
         self.total[before] -= 1
@@ -135,8 +138,13 @@ class Roster:
         return _counts(self.total)
 
     def counts_by_group(self) -> dict[str, Counts]:
-        """Return the same by group."""
-        return {name: _counts(group.counts) for name, group in self.groups.items()}
+        """Return the same by group; only groups in which something moved are summed up anew."""
+        shown: dict[str, Counts] = {}
+        for name, group in self.groups.items():
+            if group.shown is None:
+                group.shown = _counts(group.counts)
+            shown[name] = group.shown
+        return shown
 
     @property
     def history(self) -> list[Transition]:
