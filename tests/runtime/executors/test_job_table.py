@@ -340,3 +340,50 @@ def test_a_driver_that_was_replaced_does_not_take_the_job_of_its_successor() -> 
     assert table.table.take(message) == []
     assert table.strangers == []
     assert table.table.unknown_to_flux() == [table.job]
+
+
+# --- what warm workers of an earlier driver served ----------------------------------------------
+
+
+def with_pooled_orphan() -> Table:
+    table = Table(epoch=2, empty=True)
+    table.table.adopt(Orphan(ID, 1, "7/worker-1-1", "", Resources(), Path("/run"), True))
+    return table
+
+
+LOST = [AttemptLost(ID, 1, "its driver is gone, and so are the warm workers that it had")]
+
+
+def test_what_a_warm_worker_served_is_lost_once_the_worker_is_gone() -> None:
+    table = with_pooled_orphan()
+    assert table.recall(past(7, "submit", "alloc", "start", chore="worker-1-1")) == []
+    assert [(jobid, label.chore_id) for jobid, label in table.strangers] == [(7, "worker-1-1")]
+    table.tell("exception", type="cancel", severity=0)
+    assert table.events == []
+    assert table.tell("finish", status=15).events == LOST
+    assert table.tell("free").tell("clean").events == LOST, "once"
+
+
+def test_what_a_warm_worker_served_is_lost_at_once_where_no_worker_is_left() -> None:
+    table = with_pooled_orphan()
+    ended = past(7, "submit", "alloc", "start", "finish", "clean", chore="worker-1-1")
+    assert table.recall(ended) == LOST
+    assert table.strangers == []
+
+
+def test_a_warm_worker_that_is_being_ended_is_waited_for() -> None:
+    """Also where the connection broke after its end was asked for."""
+    table = with_pooled_orphan()
+    ending = past(7, "submit", "alloc", "start", cancelled(), chore="worker-1-1")
+    assert table.recall(ending) == []
+    assert table.recall(ending) == []
+    assert table.strangers == [], "its end was asked for before"
+    assert table.tell("finish", status=15).events == LOST
+
+
+def test_a_job_of_its_own_does_not_hold_back_what_a_warm_worker_served() -> None:
+    table = with_pooled_orphan()
+    table.table.adopt(Orphan("chore-b-0002", 1, "8", "", Resources(), Path("/run")))
+    table.recall(past(8, "submit", "alloc", "start", chore="chore-b-0002"))
+    assert [e for e in table.events if isinstance(e, AttemptLost)] == LOST
+    assert table.strangers == []

@@ -132,6 +132,8 @@ class JobTable:
         self._turn_away = turn_away
         self._by_key: dict[Key, Job] = {}
         self._by_jobid: dict[int, Job] = {}
+        self._pooled: list[Orphan] = []  # lost once the workers that served them are gone
+        self._leaving: set[int] = set()  # jobs of earlier drivers that were turned away
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -154,7 +156,14 @@ class JobTable:
         return job
 
     def adopt(self, orphan: Orphan) -> None:
-        """Look out for an attempt of an earlier driver; `recall` tells what became of it."""
+        """Look out for an attempt of an earlier driver; `recall` tells what became of it.
+
+        One that a warm worker served has no job of its own: it is lost, as soon as no job of an
+        earlier driver is alive that nobody waits for.
+        """
+        if orphan.is_pooled:
+            self._pooled.append(orphan)
+            return
         job = Job((orphan.chore_id, orphan.attempt), orphan.resources.duration, orphan=orphan)
         self._by_key[job.key] = job
 
@@ -173,7 +182,7 @@ class JobTable:
         """Return whether the history of a job is worth keeping for `recall`."""
         label = label_of(message.get("jobspec") or {})
         return self._is_ours(message["id"], label) and (
-            label.key in self._by_key or _may_run(message)
+            label.key in self._by_key or not _is_over(message["events"])
         )
 
     def recall(self, history: Iterable[Message]) -> list[ExecutorEvent]:
@@ -189,12 +198,15 @@ class JobTable:
         """
         messages = {message["id"]: message for message in history}
         seen = set()
+        self._leaving.clear()
         for jobid in sorted(messages, reverse=True):  # ids grow with time
             label = label_of(messages[jobid].get("jobspec") or {})
             if self._claim(jobid, label):
                 seen.add(jobid)
-            elif _may_run(messages[jobid]):
-                self._turn_away(jobid, label)
+            elif not _is_over(messages[jobid]["events"]):
+                self._leaving.add(jobid)
+                if _may_run(messages[jobid]):
+                    self._turn_away(jobid, label)
         events: list[ExecutorEvent] = []
         for jobid in sorted(seen):
             job = self._by_jobid[jobid]
@@ -205,11 +217,23 @@ class JobTable:
         for job in self:
             if job.jobid not in seen and (job.orphan is not None or job.jobid is not None):
                 events += self._lose(job, "Flux does not know its job (any more)")
-        return events
+        return [*events, *self._lose_pooled()]
+
+    def _lose_pooled(self) -> list[ExecutorEvent]:
+        """Return what is lost with the workers of earlier drivers, once none is left."""
+        if self._leaving:
+            return []
+        lost, self._pooled = self._pooled, []
+        detail = "its driver is gone, and so are the warm workers that it had"
+        return [AttemptLost(orphan.chore_id, orphan.attempt, detail) for orphan in lost]
 
     def take(self, message: Message) -> list[ExecutorEvent]:
         """Return what a message means that is no history."""
         jobid = message["id"]
+        if jobid in self._leaving:
+            if _is_over(message["events"]):
+                self._leaving.remove(jobid)
+            return self._lose_pooled()
         if "jobspec" in message and jobid not in self._by_jobid:
             label = label_of(message["jobspec"])
             if not self._claim(jobid, label):
@@ -367,6 +391,11 @@ class JobTable:
 def _may_run(message: Message) -> bool:
     """Return whether a job is not over, nor about to be, by its history."""
     return not any(event["name"] in _ENDS or _is_fatal(event) for event in message["events"])
+
+
+def _is_over(events: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the processes of a job have ended, by these of its events."""
+    return any(event["name"] in _ENDS for event in events)
 
 
 def _is_fatal(event: Mapping[str, Any]) -> bool:

@@ -71,12 +71,16 @@ def end_orphans(orphans: Sequence[Orphan]) -> None:
 
 
 class _Search:
-    """Finds processes of attempts: by their job, or by chore, attempt and run."""
+    """Finds processes of attempts: by their job, or by chore, attempt and run.
+
+    Of attempts that warm workers served, it finds these workers, by their run.
+    """
 
     def __init__(self, orphans: Sequence[Orphan]) -> None:
         self._run_dirs = {
             (orphan.chore_id, str(orphan.attempt)): orphan.run_dir.resolve() for orphan in orphans
         }
+        self._pool_dirs = {orphan.run_dir.resolve() for orphan in orphans if orphan.is_pooled}
         # Of launchers: what their job ids begin with. Unique, other than a process id.
         names = {orphan.jobid.rpartition(".")[0] for orphan in orphans if orphan.jobid}
         self._names = names - {""}
@@ -110,7 +114,11 @@ class _Search:
             return True
         chore_id, attempt = map(start.variable, (environment.CHORE_ID, environment.ATTEMPT))
         run_dir = self._run_dirs.get((chore_id or "", attempt or ""))
-        if run_dir is None or Path(start.variable(environment.RUN_DIR) or "/").resolve() != run_dir:
+        is_worker = self._pool_dirs and start.variable(environment.WARM_WORKER) is not None
+        if run_dir is None and not is_worker:
+            return False
+        own_dir = Path(start.variable(environment.RUN_DIR) or "/").resolve()
+        if own_dir != run_dir and not (is_worker and own_dir in self._pool_dirs):
             return False
         if name := jobid.rpartition(".")[0]:
             self._names.add(name)
