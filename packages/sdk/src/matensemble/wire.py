@@ -246,9 +246,11 @@ def encode_record(record: dict[str, Any]) -> bytes:
         mentions.
     ``deps``
         What fills slot `i`: ``{"id", "kind", "attempt", "exit_code", "outputs"}`` for a chore
-        (which attempt completed, what an executable left), or ``{"gather": [such dicts]}``.
+        (which attempt completed, what an executable left; ``data`` is the pickle of its result,
+        where the driver had it at hand), or ``{"gather": [such dicts]}``.
         ``{"id", "kind", "failed": {"reason", "exit_code", "detail", "upstream"}}`` is one that
-        failed and was ignored: its error stands for its result.
+        failed and was ignored: its error stands for its result. ``data`` beside these is the pickle
+        of a small Python result, which its file need not be read for. Optional.
     ``arguments``
         Place ``(file, offset, size)`` of the frozen arguments, the file relative to the run
         directory.
@@ -307,10 +309,11 @@ def write_result(
     chore_id
         The only chore whose result it is; None: it counts for any.
     """
-    write_atomic(path, payload, _footer(payload, attempt, chore_id), durable=durable)
+    write_atomic(path, payload, result_footer(payload, attempt, chore_id), durable=durable)
 
 
-def _footer(payload: bytes, attempt: int, chore_id: str | None) -> bytes:
+def result_footer(payload: bytes, attempt: int, chore_id: str | None) -> bytes:
+    """Return what follows the pickle in a result file; parameters as for `write_result`."""
     version = ANY_CHORE_FORMAT if chore_id is None else RESULT_FORMAT
     head: bytes = (
         RESULT_MAGIC
@@ -425,6 +428,7 @@ __all__ = [
     "open_trusted",
     "read_result",
     "read_trusted",
+    "result_footer",
     "thaw",
     "write_result",
 ]

@@ -55,12 +55,14 @@ class Caretaker:
         self._keep = keep
         self._logger = logger
         self._cache = cache
+        self._seen_running: set[str] = set()
         self._num_taken = 0  # written by the thread of the engine
         self._num_done = 0  # written by that in the background
         self._background = BackgroundThread("matensemble-caretaker", logger)
 
     def started(self, chore: Chore, attempt: int) -> None:
         """Watch an attempt whose processes run."""
+        self._seen_running.add(chore.id)
         self._watchdog.started(chore, attempt)
 
     def attempt_ended(self, chore: Chore, attempt: int) -> None:
@@ -73,7 +75,10 @@ class Caretaker:
         if self._cache is not None and entry.state is ChoreState.COMPLETED:
             is_stored = self._cache.store(entry.chore, entry.attempt, entry.exit_code or 0)
         is_behind = self._num_taken - self._num_done > MAX_BEHIND
-        if entry.attempt and not (is_behind and self._keep == "all"):
+        # One that ended before anybody saw it run has not written much.
+        is_brief = entry.chore.id not in self._seen_running
+        self._seen_running.discard(entry.chore.id)
+        if entry.attempt and not (self._keep == "all" and (is_behind or is_brief)):
             self._num_taken += 1
             work = partial(self._clear_up, entry, entry.attempt, entry.state, is_stored)
             self._background.do(f"clearing up behind {entry.chore.id}", work)

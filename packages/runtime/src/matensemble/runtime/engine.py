@@ -58,6 +58,7 @@ from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.scheduler.state import SchedulerState
 from matensemble.runtime.scheduler.states import LIVE, Phase
 from matensemble.runtime.settlement import annotate
+from matensemble.runtime.small_results import SmallResults
 from matensemble.runtime.spawner import Spawner
 from matensemble.runtime.standstill import Standstill
 from matensemble.runtime.timer import Timer
@@ -129,6 +130,8 @@ class Engine:
         those of the workflow; None starts afresh.
     observers
         Are told what becomes of chores.
+    small_results
+        Takes the results that came with an end; the preparer's. None keeps them for nobody.
     """
 
     def __init__(
@@ -147,6 +150,7 @@ class Engine:
         clock: Clock = SYSTEM_CLOCK,
         restored: Iterable[ChoreRestored] | None = None,
         observers: Sequence[Observer] = (),
+        small_results: SmallResults | None = None,
     ) -> None:
         self.workflow = workflow
         self.state = state
@@ -161,6 +165,7 @@ class Engine:
         self._clock = clock
         self._restored = restored
         self._observers = observers
+        self._small_results = small_results or SmallResults()
         self._timer: Timer[InboxEvent] = Timer()
         self._judge = Judge(
             workflow.run,
@@ -505,6 +510,8 @@ class Engine:
             return entry.state
         freed = self._unsettled.pop(key, ())
         finished, additions = verdict
+        if ended.payload is not None and finished.reason is None:
+            self._small_results.keep(ended.chore_id, ended.attempt, ended.payload)
         if finished.errno in DISK_TROUBLE:
             self._outbox.degrade(OSError(finished.errno, finished.detail))
         for observer in self._observers:

@@ -83,7 +83,7 @@ class Judge:
         num_looks, due = self._looks.get(key, (0, 0.0))
         if num_looks and self._clock.monotonic() < due:
             return None  # an executor may repeat itself; that must not shorten the wait
-        may_lag = num_looks < len(LAG_SECONDS) and self._ran_elsewhere(entry)
+        may_lag = num_looks < len(LAG_SECONDS) and self._ran_elsewhere(entry, ended.host)
         finished = settle(self._run, entry.chore, ended, self._state, may_lag=may_lag)
         if finished is None:
             due = self._clock.monotonic() + LAG_SECONDS[num_looks]
@@ -109,11 +109,13 @@ class Judge:
         finished, additions = self._with_additions(chore, finished)
         return [*additions, finished, ResourcesFreed(lost.chore_id, lost.attempt)]
 
-    def _ran_elsewhere(self, entry: Entry) -> bool:
+    def _ran_elsewhere(self, entry: Entry, host: str) -> bool:
+        if not self._may_lag:
+            return False
+        if host:
+            return host != self._host
         nodes = self._state.allocation.nodes
-        return self._may_lag and any(
-            nodes[share.node].name != self._host for share in entry.placement or ()
-        )
+        return any(nodes[share.node].name != self._host for share in entry.placement or ())
 
     def _with_additions(self, chore: Chore, finished: ChoreFinished) -> Verdict:
         if finished.reason is not None:

@@ -1,7 +1,8 @@
 """From a chore to what an executor starts: its directory, its records, its command line.
 
-Owns what is written into `out/<chore-id>` before a chore runs. Called by the outbox and by
-`matensemble.fluxlet`.
+Owns what is written into `out/<chore-id>` before a chore runs. For a chore on a warm worker that is
+nothing: the worker makes the directory, and gets the record with the order. Called by the outbox
+and by `matensemble.fluxlet`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.graph import Graph, Standing
 from matensemble.runtime.preview import PREVIEW_MAX_BYTES, preview
 from matensemble.runtime.scheduler.instructions import Submit
+from matensemble.runtime.small_results import MAX_RESULT_BYTES, SmallResults
 from matensemble.workflow import Workflow
 
 METADATA_FORMAT = 1
-
+MAX_DATA_BYTES = 256 << 10
+"""Of small results that travel with one record; the others are read by who needs them."""
 
 NO_RESULT = (ChoreState.FAILED, ChoreState.SKIPPED, ChoreState.CANCELLED)
 """Where a dependency stands that has no result, for a chore that runs all the same."""
@@ -43,10 +46,19 @@ class Preparer:
         Where the dependencies stand.
     script_dir
         Directory appended to the workers' import path; None appends none.
+    small_results
+        Results that need not be read again; None: there are none.
     """
 
-    def __init__(self, workflow: Workflow, state: Graph, script_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        workflow: Workflow,
+        state: Graph,
+        script_dir: Path | None = None,
+        small_results: SmallResults | None = None,
+    ) -> None:
         self._workflow = workflow
+        self._small_results = small_results or SmallResults()
         self._run = workflow.run
         self._root = str(workflow.run.root)
         self._state = state
@@ -54,7 +66,7 @@ class Preparer:
         self._cloudpickle = workflow.manifest.versions.get("cloudpickle", "")
 
     def prepare(self, order: Submit) -> LaunchRequest:
-        """Write the directory of a chore and return what the executor is to start.
+        """Return what the executor is to start, with the directory of a chore that becomes a job.
 
         What an earlier attempt left there is moved to where it is kept first.
 
@@ -69,17 +81,19 @@ class Preparer:
         if order.attempt > 1:
             set_aside(self._run, chore.id, order.attempt)
             previous = find_previous(self._run, chore.id, order.attempt)
-        with suppress(FileExistsError):  # of an earlier attempt
-            disk.make_dir(directory)
-        record = self._record(chore, order.attempt)
-        disk.write_atomic(directory / workdir.RECORD, wire.encode_record(record))
         env = self._workflow.read_env(chore.env_place) or chore.resources.env or {}
-        disk.write_atomic(directory / workdir.METADATA, self._metadata(chore, order.attempt, env))
+        record = argv = None
+        if order.is_pooled:
+            if chore.needs_worker:
+                record = wire.encode_record(self._record(chore, order.attempt, is_pooled=True))
+            argv = () if chore.needs_worker else chore.command
+        else:
+            self._write(directory, chore, order.attempt, env)
         return LaunchRequest(
             chore_id=chore.id,
             attempt=order.attempt,
             name=chore.name,
-            argv=self._argv(chore),
+            argv=self._argv(chore) if argv is None else argv,
             cwd=directory,
             stdout_path=directory / workdir.STDOUT,
             stderr_path=directory / workdir.STDERR,
@@ -88,7 +102,18 @@ class Preparer:
             inherit_env=chore.resources.inherit_env,
             placement=order.placement,
             avoid=order.avoid,
+            is_pooled=order.is_pooled,
+            record=record,
+            wants=MAX_RESULT_BYTES if order.is_pooled and order.is_awaited else 0,
+            is_program=chore.kind is ChoreType.EXECUTABLE,
         )
+
+    def _write(self, directory: Path, chore: Chore, attempt: int, env: Mapping[str, str]) -> None:
+        with suppress(FileExistsError):  # of an earlier attempt
+            disk.make_dir(directory)
+        record = wire.encode_record(self._record(chore, attempt))
+        disk.write_atomic(directory / workdir.RECORD, record)
+        disk.write_atomic(directory / workdir.METADATA, self._metadata(chore, attempt, env))
 
     def _argv(self, chore: Chore) -> tuple[str, ...]:
         if not chore.needs_worker:
@@ -115,7 +140,7 @@ class Preparer:
             variables[environment.SCRIPT_DIR] = str(self._script_dir)
         return variables
 
-    def _record(self, chore: Chore, attempt: int) -> dict[str, Any]:
+    def _record(self, chore: Chore, attempt: int, *, is_pooled: bool = False) -> dict[str, Any]:
         record: dict[str, Any] = {
             "id": chore.id,
             "name": chore.name,
@@ -124,6 +149,8 @@ class Preparer:
             "num_tasks": chore.resources.num_tasks,
             "deps": [self._dependency(dep) for dep in chore.deps],
         }
+        if is_pooled:
+            self._add_small_results(record["deps"])
         if chore.arguments is not None:
             record["arguments"] = tuple(chore.arguments)
         if chore.kind is ChoreType.PYTHON:
@@ -137,6 +164,17 @@ class Preparer:
             record["command"] = chore.command
             record["outputs"] = dict(chore.outputs)
         return record
+
+    def _add_small_results(self, deps: Iterable[dict[str, Any]]) -> None:
+        """Add to dependencies what they returned, where it is at hand; up to a size in all."""
+        room = MAX_DATA_BYTES
+        for dep in deps:
+            if "attempt" not in dep:
+                continue
+            data = self._small_results.find(dep["id"], dep["attempt"])
+            if data is not None and len(data) <= room:
+                dep["data"] = data
+                room -= len(data)
 
     def _dependency(self, dep: object) -> dict[str, Any]:
         if isinstance(dep, Gather):

@@ -116,6 +116,7 @@ class Legacy:
             standing.host,
             resources,
             self._run.root,
+            standing.is_pooled,
         )
 
     def amend(self, record: Record, epoch: int) -> None:

@@ -100,7 +100,8 @@ def settle(
     verdict = _judge(run, chore, ended, graph, may_lag)
     if verdict is None:
         return None
-    verdict = verdict._replace(detail=_one_line(verdict.detail))
+    if verdict.detail:
+        verdict = verdict._replace(detail=_one_line(verdict.detail))
     # Where the disk refuses to work, more of the same helps nobody.
     is_quiet = verdict.reason is Reason.CANCELLED or verdict.errno is not None
     if verdict.reason is not None and not is_quiet:
@@ -115,6 +116,8 @@ def settle(
         verdict.culprit,
         verdict.errno,
         verdict.culprit_attempt,
+        ended.elapsed,
+        ended.host,
     )
 
 
@@ -179,9 +182,12 @@ def _judge(
         return _Verdict(ended.reason, ended.detail)
     if ended.exit_code not in chore.success_codes:
         return _why_it_failed(run, chore, ended, graph)
-    if chore.kind is ChoreType.PYTHON:
-        return _check_result(run, chore, ended.attempt, graph, may_lag)
-    return _check_outputs(run, chore, may_lag)
+    if chore.kind is not ChoreType.PYTHON:
+        return _check_outputs(run, chore, may_lag)
+    # What a strategy asked for is read here, so its files have to be seen here.
+    if ended.is_committed and not chore.is_strategy:
+        return _COMPLETED
+    return _check_result(run, chore, ended.attempt, graph, may_lag)
 
 
 def _why_it_failed(run: RunDir, chore: Chore, ended: JobEnded, graph: Graph | None) -> _Verdict:

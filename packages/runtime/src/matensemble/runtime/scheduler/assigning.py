@@ -6,6 +6,7 @@ what was decided. Works on the state for `SchedulerState`, its only caller.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from matensemble.model import Reason
@@ -18,6 +19,10 @@ from matensemble.runtime.scheduler.tiers import Decision, Tier
 
 if TYPE_CHECKING:
     from matensemble.runtime.scheduler.state import SchedulerState
+
+Ran = Mapping[str, Any] | None
+"""Where and how long an attempt ran, for the record of its end; None: other records tell, or
+nobody knows."""
 
 
 def enlist(state: SchedulerState, entry: Entry) -> None:
@@ -77,7 +82,17 @@ def on_pool_lost(state: SchedulerState, event: ev.PoolLost) -> None:
     _decide(state, state.tiers.lose(event.detail))
 
 
-def rounded(seconds: float) -> float:
+def where_it_ran(event: ev.ChoreFinished) -> Ran:
+    """Return what the record of an end tells where no start was recorded."""
+    if event.elapsed is None:
+        return None
+    fields: dict[str, Any] = {"el": _rounded(event.elapsed)}
+    if event.host:
+        fields["h"] = event.host
+    return fields
+
+
+def _rounded(seconds: float) -> float:
     """Return four significant digits of a duration."""
     return float(f"{seconds:.4g}")
 
@@ -93,7 +108,7 @@ def _decide(state: SchedulerState, decision: Decision | None) -> None:
     fields["tier"] = decision.tier.value
     for name, seconds in (("elapsed", decision.elapsed), ("launch", decision.launch)):
         if seconds is not None:
-            fields[name] = rounded(seconds)
+            fields[name] = _rounded(seconds)
     if decision.detail:
         fields["d"] = decision.detail
     state.order(Record(RecordKind.WORKERS, fields=fields))

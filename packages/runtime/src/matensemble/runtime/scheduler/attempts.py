@@ -7,12 +7,12 @@ for `SchedulerState`, its only caller.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from matensemble.model import Reason
 from matensemble.records import RecordKind
 from matensemble.runtime.scheduler import events as ev
+from matensemble.runtime.scheduler.assigning import Ran
 from matensemble.runtime.scheduler.entry import Entry
 from matensemble.runtime.scheduler.instructions import Cancel, Delay
 from matensemble.runtime.scheduler.resources import Shape
@@ -31,7 +31,7 @@ def end_badly(
     state: SchedulerState,
     entry: Entry,
     event: ev.ChoreFinished,
-    ran: Mapping[str, Any] | None = None,
+    ran: Ran = None,
 ) -> None:
     """Decide what follows an attempt that did not complete and is buried.
 
@@ -111,7 +111,7 @@ def _try_again(
     entry: Entry,
     failure: Failure,
     event: ev.ChoreFinished,
-    ran: Mapping[str, Any] | None,
+    ran: Ran,
 ) -> None:
     if _make_again(state, entry, event, failure.detail):
         _requeue(state, entry, Again(Budget.NONE), _fields(failure, ran), is_behind=True)
@@ -128,7 +128,7 @@ def _try_again(
         _requeue(state, entry, again, _fields(failure, ran))
 
 
-def _fields(failure: Failure, ran: Mapping[str, Any] | None) -> dict[str, Any]:
+def _fields(failure: Failure, ran: Ran) -> dict[str, Any]:
     fields: dict[str, Any] = {"r": failure.reason.value}
     if failure.exit_code is not None:
         fields["x"] = failure.exit_code

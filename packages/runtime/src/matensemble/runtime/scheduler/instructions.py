@@ -30,6 +30,8 @@ class Submit(NamedTuple):
     """Nodes that are set aside for another chore; an executor that places must keep off them."""
     is_pooled: bool = False
     """Whether a warm worker is to serve it; else it is a job of its own."""
+    is_awaited: bool = False
+    """Whether other chores wait for its result."""
 
 
 class Cancel(NamedTuple):

@@ -12,7 +12,7 @@ other dependencies completed); see `matensemble.dag` for stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -21,6 +21,7 @@ from matensemble.model import ChoreState, Reason
 from matensemble.policy import OnFailure
 from matensemble.records import RecordKind
 from matensemble.runtime.scheduler import assigning, attempts, events as ev, requests
+from matensemble.runtime.scheduler.assigning import Ran, where_it_ran
 from matensemble.runtime.scheduler.entry import Entry, Transition
 from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit, Watch
 from matensemble.runtime.scheduler.invariants import validate
@@ -52,9 +53,6 @@ _END_RECORDS = {
     CANCELLED: RecordKind.CANCELLED,
     SKIPPED: RecordKind.SKIPPED,
 }
-Ran = Mapping[str, Any] | None
-"""Where and how long an attempt ran, for the record of its end; None: other records tell, or
-nobody knows."""
 _POOLED_INTENT = {"p": 1}
 _ON_ITS_WAY = frozenset({READY, SUBMITTED, RUNNING})
 
@@ -269,7 +267,7 @@ class SchedulerState:
         entry = self.live_attempt(event)
         if entry is None:
             return
-        ran = _where_it_ran(event) if entry.state is SUBMITTED else None
+        ran = where_it_ran(event) if entry.state is SUBMITTED else None
         self.bury(entry)
         entry.exit_code = event.exit_code
         if self.tiers.is_probing(entry.chore):
@@ -382,7 +380,10 @@ class SchedulerState:
         is_pooled = entry.shape.is_pooled
         fields = _POOLED_INTENT if is_pooled else None
         self._out.append(Record(RecordKind.SUBMIT_INTENT, chore.id, entry.attempt, fields))
-        self._out.append(Submit(chore, entry.attempt, start.placement, start.avoid, is_pooled))
+        is_awaited = bool(entry.dependents)
+        self._out.append(
+            Submit(chore, entry.attempt, start.placement, start.avoid, is_pooled, is_awaited)
+        )
         if entry.is_probe and self.tiers.begin_timer(chore):
             self._out.append(Watch(chore.name, PROBE_SECONDS))
 
@@ -576,16 +577,6 @@ class SchedulerState:
     def validate(self) -> None:
         """Assert every invariant; O(n), for tests and for hunting a defect."""
         validate(self)
-
-
-def _where_it_ran(event: ev.ChoreFinished) -> Ran:
-    """Return what the record of an end tells where no start was recorded."""
-    if event.elapsed is None:
-        return None
-    fields: dict[str, Any] = {"el": assigning.rounded(event.elapsed)}
-    if event.host:
-        fields["h"] = event.host
-    return fields
 
 
 _HANDLERS: dict[type, Callable[[SchedulerState, Any], None]] = {
