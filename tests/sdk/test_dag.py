@@ -37,6 +37,15 @@ def test_order_is_topological_and_stable(rows):
     assert set(graph.edges) == {(u, chore_id) for chore_id, up in rows for u in up}
 
 
+def test_a_bare_graph_is_the_same_graph():
+    rows = [("c", ["a", "b"]), ("a", []), ("b", ["a"])]
+    bare, bare_order = dag.build_graph(rows, is_bare=True)
+    graph, order = dag.build_graph(rows)
+    assert list(bare_order) == list(order) == ["a", "b", "c"]
+    assert (list(bare), set(bare.edges)) == (list(graph), set(graph.edges))
+    assert dag.stages(bare, {"g": ["a"]}, {"c": ["g"]}) == {"a": 0, "b": 0, "c": 1}
+
+
 @pytest.mark.slow
 @given(dags())
 def test_generations_and_descendants(rows):

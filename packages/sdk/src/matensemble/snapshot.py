@@ -146,7 +146,8 @@ def save_draft(
 def _check_graph(draft: Draft) -> tuple[Sequence[int], Mapping[str, int]]:
     """Return the indices of the chores in topological order, and their stages."""
     graph, order = dag.build_graph(
-        (chore_id, draft.upstream(index)) for index, chore_id in enumerate(draft.ids)
+        ((chore_id, draft.upstream(index)) for index, chore_id in enumerate(draft.ids)),
+        is_bare=True,
     )
     indices: Sequence[int] = range(len(draft))
     if order is not graph:
