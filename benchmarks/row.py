@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -11,7 +11,7 @@ class Row:
     """A measured figure."""
 
     target: str
-    """S1 to S9, the numbering of docs/explanation/performance.md."""
+    """S1 to S9, the numbering of docs/explanation/performance.md; J for the journal."""
     what: str
     value: float
     unit: str
@@ -23,6 +23,10 @@ class Row:
     """Whether more is better."""
     is_ratio_limited: bool = True
     """Whether the target speaks of the ratio, not of the value."""
+    chart: str = ""
+    """Title of the chart that shows this figure beside others; empty: none does."""
+    bar: str = ""
+    """What its bar is called there."""
 
     @property
     def verdict(self) -> str:
@@ -33,19 +37,43 @@ class Row:
         is_met = compared >= self.limit if self.at_least else compared <= self.limit
         return "ok" if is_met else f"missed by {abs(compared / self.limit - 1):.0%}"
 
+    @property
+    def demand(self) -> str:
+        """The target in words, empty where there is none."""
+        if self.limit is None:
+            return ""
+        return f"{'≥' if self.at_least else '≤'} {self.limit:g}{' ×' * self.is_ratio_limited}"
 
-HEADER = f"{'':3} {'what':44} {'value':>9} {'unit':8} {'ratio':>6} {'target':>9}  verdict"
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that could not be measured here."""
+
+    target: str
+    what: str
+    why: str
 
 
-def print_rows(rows: Iterable[Row]) -> None:
-    """Print rows as they come."""
+HEADER = f"{'':3} {'what':52} {'value':>9} {'unit':8} {'ratio':>6} {'target':>9}  verdict"
+
+
+def describe(row: Row | LeftOut) -> str:
+    """Return a row as a line of the table."""
+    if isinstance(row, LeftOut):
+        return f"{row.target:3} {row.what:52} left out: {row.why}"
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+    line = f"{row.target:3} {row.what:52} {row.value:9.1f} {row.unit:8} {ratio:>6}"
+    return f"{line} {row.demand:>9}  {row.verdict}".rstrip()
+
+
+def told(rows: Iterable[Row | LeftOut]) -> Iterator[Row | LeftOut]:
+    """Print rows as they come, and pass them on."""
     for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        target = "" if row.limit is None else f"{'≥' if row.at_least else '≤'} {row.limit:g}"
-        if target and row.is_ratio_limited:
-            target += " ×"
-        print(
-            f"{row.target:3} {row.what:44} {row.value:9.1f} {row.unit:8} {ratio:>6} {target:>9}"
-            f"  {row.verdict}",
-            flush=True,
-        )
+        print(describe(row), flush=True)
+        yield row
+
+
+def print_rows(rows: Iterable[Row | LeftOut]) -> None:
+    """Print rows as they come."""
+    for _ in told(rows):
+        pass
