@@ -2,8 +2,10 @@
 
 Three groups (relax → md → analyse) of a third of the chores each, on 256 cores of 8 hosts. Of each
 hundred relaxations one fails, and what depends on it is skipped; of each fifty MD chores one loses
-its host and runs again. A live run is one whose driver was seen when 60 % had begun. Written are
-the manifest, the headers, the journal and the status: what shows a run, not what resumes it.
+its host and runs again. The analyses are short Python chores, which run on warm workers after the
+first 32: of most of them only the end is recorded. A live run is one whose driver was seen when
+60 % had begun. Written are the manifest, the headers, the journal and the status: what shows a run,
+not what resumes it.
 `campaign.py` makes runs with more to see.
 
     python benchmarks/runs.py FOLDER CHORES [--live]
@@ -20,10 +22,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from matensemble.model import RunState
+from matensemble.model import OutputReference, RunState
 from matensemble.records import JOURNAL_FORMAT, RecordKind, encode_journal_record, journal_stamp
 from matensemble.status import Counts, RootFailure, RunStatus
-from matensemble.workdir import RunDir
+from matensemble.wire import freeze
+from matensemble.workdir import ARGUMENTS, RunDir
 from matensemble.workflow import (
     Manifest,
     create_run_dir,
@@ -38,6 +41,11 @@ NUM_CORES = 256
 BEGAN_AT = 1_767_225_600.0
 TICK_SECONDS = 0.01
 LIVE_SHARE = 0.6
+NUM_PROBES = 32
+POOLED = 2
+"""Number of the group that runs on warm workers, after its first chores."""
+_ARGUMENTS = freeze(((OutputReference("trajectory"),), {"bins": 200}))[0]
+"""Of each chore of that group: where another one's result goes, and a number."""
 
 
 class _Play:
@@ -65,6 +73,8 @@ class _Play:
                     continue  # its record stands behind that of the failure
                 while len(self._running) >= NUM_CORES:  # one that ends may run again at once
                     yield from self._end(number)
+                if number == POOLED and i == NUM_PROBES:
+                    yield from self._decide()
                 yield from self._start(number, i, 1)
             while self._running:
                 yield from self._end(number)
@@ -106,8 +116,11 @@ class _Play:
 
     def _start(self, number: int, i: int, attempt: int) -> Iterator[bytes]:
         chore = self._id(number, i)
-        self.counts[GROUPS[number]]["running"] += 1
         self._running.append((i, attempt))
+        if _is_pooled(number, i):
+            yield self._line(RecordKind.SUBMIT_INTENT, chore, attempt, {"p": 1})
+            return
+        self.counts[GROUPS[number]]["running"] += 1
         yield self._line(RecordKind.SUBMIT_INTENT, chore, attempt)
         yield self._line(RecordKind.SUBMITTED, chore, attempt, {"j": f"ƒ{self.sequence}"})
         yield self._line(RecordKind.STARTED, chore, attempt, {"h": f"node{i % NUM_HOSTS}"})
@@ -115,7 +128,7 @@ class _Play:
     def _end(self, number: int) -> Iterator[bytes]:
         i, attempt = self._running.popleft()
         chore, counts = self._id(number, i), self.counts[GROUPS[number]]
-        counts["running"] -= 1
+        counts["running"] -= not _is_pooled(number, i)
         if number == 0 and _fails(i):
             counts["failed"] += 1
             self.num_failures += 1
@@ -138,7 +151,15 @@ class _Play:
             yield from self._start(number, i, attempt + 1)
         else:
             counts["completed"] += 1
-            yield self._line(RecordKind.COMPLETED, chore, attempt)
+            host = f"node{i % NUM_HOSTS}"
+            told = {"el": 0.012 + 0.031 * (i % 9), "h": host} if _is_pooled(number, i) else {}
+            yield self._line(RecordKind.COMPLETED, chore, attempt, told)
+
+    def _decide(self) -> Iterator[bytes]:
+        """Yield what a driver says of the workers of a group whose first chores were short."""
+        told = {"g": GROUPS[POOLED], "tier": "trial", "elapsed": 0.15}
+        yield self._line(RecordKind.WORKERS, fields=told)
+        yield self._line(RecordKind.WORKERS, fields={**told, "tier": "pool", "launch": 0.082})
 
     def _id(self, number: int, i: int) -> str:
         return chore_id(number, i, self.width)
@@ -160,6 +181,10 @@ def _instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
+def _is_pooled(number: int, i: int) -> bool:
+    return number == POOLED and i >= NUM_PROBES
+
+
 def _fails(i: int) -> bool:
     return i % 100 == 7
 
@@ -172,19 +197,22 @@ def chore_id(number: int, i: int, width: int) -> str:
 def _headers(width: int) -> Iterator[str]:
     for number, group in enumerate(GROUPS):
         for i in range(width):
-            header: dict[str, object] = {
-                "id": chore_id(number, i, width),
-                "name": group,
-                "kind": "executable",
-                "command": ["true"],
-            }
+            header: dict[str, object] = {"id": chore_id(number, i, width), "name": group}
+            if number == POOLED:
+                header |= {"kind": "python", "arguments": [ARGUMENTS, 0, len(_ARGUMENTS)]}
+            else:
+                header |= {"kind": "executable", "command": ["true"]}
             if number:
                 header["deps"] = [chore_id(number - 1, i, width)]
             yield json.dumps(header)
 
 
 def write_headers(
-    run: RunDir, name: str, headers: Iterable[str], groups: Mapping[str, int]
+    run: RunDir,
+    name: str,
+    headers: Iterable[str],
+    groups: Mapping[str, int],
+    arguments: bytes = b"",
 ) -> None:
     """Write what was saved of a made run; `groups` are the sizes of its groups."""
     num_chores = sum(groups.values())
@@ -196,7 +224,7 @@ def write_headers(
         next_number=num_chores + 1,
         groups=dict(groups),
     )
-    write_workflow(run, manifest, headers, io.BytesIO(), {})
+    write_workflow(run, manifest, headers, io.BytesIO(arguments), {})
 
 
 def make_run(folder: Path, count: int, *, is_live: bool = False) -> RunDir:
@@ -214,7 +242,8 @@ def make_run(folder: Path, count: int, *, is_live: bool = False) -> RunDir:
     width = count // len(GROUPS)
     run = create_run_dir(folder)
     num_chores = width * len(GROUPS)
-    write_headers(run, "generated", _headers(width), dict.fromkeys(GROUPS, width))
+    groups = dict.fromkeys(GROUPS, width)
+    write_headers(run, "generated", _headers(width), groups, _ARGUMENTS)
     last = num_chores * 4 * LIVE_SHARE if is_live else float("inf")
     play = _Play(width, time.time() - last * TICK_SECONDS if is_live else BEGAN_AT)
     with run.journal_path.open("wb") as journal:

@@ -58,6 +58,11 @@ def test_pieces_of_sequences_never_join_into_one(text: str) -> None:
     ("seconds", "words"),
     [
         (-1, "0.0 s"),
+        (0, "0.0 s"),
+        (0.00042, "0.4 ms"),
+        (0.0123, "12 ms"),
+        (0.099, "99 ms"),
+        (0.0996, "0.1 s"),
         (0.42, "0.4 s"),
         (9.96, "10 s"),
         (59.6, "1 min"),

@@ -161,7 +161,22 @@ def test_chore_with_its_attempts(ask):
     assert (second["attempt"], second["reason"], second["exit_code"]) == (2, None, 0)
     assert first["ended_at"] <= second["started_at"]
     assert second["jobid"].startswith("ƒ")
+    assert (first["is_pooled"], second["is_pooled"]) == (False, False)
     assert ask("chores/chore-analyse-0608").json()["attempts"] == []
+
+
+def test_chore_of_which_only_the_end_tells_that_it_ran(ask):
+    answer = ask("chores/chore-analyse-0641").json()
+    (attempt,) = answer["attempts"]
+    assert attempt["is_pooled"] is True
+    assert attempt["host"] == answer["chore"]["host"] == "node0"
+    assert attempt["seconds"] == answer["chore"]["seconds"] == pytest.approx(0.012 + 0.031 * 4)
+    ran = attempt["ended_at"] - attempt["started_at"]
+    assert ran == pytest.approx(attempt["seconds"], abs=1e-6)
+    assert attempt["jobid"] is None
+    assert (answer["callable"], answer["command"]) == ("analyse", [])
+    assert answer["arguments_bytes"] > 10
+    assert ask("chores", host="node0", group="analyse").json()["total"] == 38
 
 
 @pytest.mark.parametrize(
@@ -212,6 +227,9 @@ def test_groups(ask):
         "analyse": {"completed": 297, "skipped": 3},
     }
     assert [group["total"] for group in answer["groups"]] == [300, 300, 300]
+    tiers = {group["name"]: (group["num_pooled"], group["num_jobs"]) for group in answer["groups"]}
+    assert tiers == {"relax": (0, 300), "md": (0, 303), "analyse": (266, 31)}
+    assert (answer["num_pooled"], answer["num_jobs"]) == (266, 634)
 
 
 def test_failures_by_their_cause(ask):

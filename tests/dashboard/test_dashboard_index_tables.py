@@ -446,6 +446,11 @@ def test_events_say_who_did_what(tmp_path):
         (RecordKind.CONTROL, pause | {"answer": answer}),
         (RecordKind.CONTROL, pause | {"answer": answer | {"done": False, "text": "was paused"}}),
         (RecordKind.CONTROL, cancel | {"answer": answer | {"text": "1 chore"}}),
+        (RecordKind.WORKERS, {"g": "md", "tier": "trial", "elapsed": 0.4}),
+        (RecordKind.WORKERS, {"g": "md", "tier": "pool", "elapsed": 0.0123, "launch": 0.25}),
+        (RecordKind.WORKERS, {"g": "relax", "tier": "job", "elapsed": 75}),
+        (RecordKind.WORKERS, {"g": "all", "tier": "{0}\x1b"}),
+        (RecordKind.WORKERS, {"tier": "job", "d": "No module named 'zmq'"}),
         (RecordKind.RUN_STATE, {"state": "draining", "d": "SIGTERM"}),
         (RecordKind.RUN_STATE, {"state": "interrupted"}),
     ]
@@ -465,6 +470,19 @@ def test_events_say_who_did_what(tmp_path):
             "requested",
             "ada on login asked to cancel group md, chores a, a, a, a, a and 2 more: 1 chore",
         ),
+        ("workers", "chores of md are tried on warm workers: one takes 0.4 s"),
+        (
+            "workers",
+            "chores of md run on warm workers from now on: one takes 12 ms, a process of its own "
+            "0.2 s to start",
+        ),
+        ("workers", "chores of relax are jobs of their own from now on: one takes 1 min 15 s"),
+        ("workers", "chores of all are run by {0}\ufffd"),
+        (
+            "workers",
+            "no warm worker can be had, and all chores are jobs of their own: No module named "
+            "'zmq'",
+        ),
         ("draining", "draining: SIGTERM"),
         ("closed", "interrupted"),
     ]
@@ -481,3 +499,39 @@ def test_outputs_of_a_tidied_chore_are_those_of_its_header(tmp_path, connect, to
     assert [entry["name"] for entry in listed["artifacts"] if entry["is_output"]] == ["log"]
     assert client.ask("GET", f"{base}/chore-0001/download?output=log").content == b"done"
     assert client.ask("GET", f"{base}/chore-0002/artifacts").status_code == 404
+
+
+ENVIRONMENT = b'{"OMP_NUM_THREADS":"4","API_TOKEN":"hunter2"}'
+
+
+@pytest.mark.parametrize(
+    ("place", "names"),
+    [
+        (None, []),
+        (["workflow.args", 4, len(ENVIRONMENT)], ["API_TOKEN", "OMP_NUM_THREADS"]),
+        (["workflow.args", 0, 5], None),
+        (["workflow.args", 4 + len(ENVIRONMENT), 2], None),
+        (["workflow.args", -1, 3], None),
+        (["workflow.args", 4, 1 << 40], None),
+        (["../../../etc/passwd", 0, 9], None),
+        (["out/chore-0001/spawned.args", 0, 9], None),
+    ],
+)
+def test_environment_of_a_chore_is_told_by_its_names(tmp_path, connect, token, place, names):
+    run = make_run(tmp_path, [header(1) | ({} if place is None else {"env": place})])
+    (run.root / "workflow.args").write_bytes(b"args" + ENVIRONMENT + b"[1]")
+    client = connect(create_dashboard_app(run.root, access=Access(token=token)))
+    answer = client.ask("GET", f"/api/v1/runs/{run.root.name}/chores/chore-0001")
+    assert answer.json()["environment_names"] == names
+    assert "hunter2" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"env": "x"}, {"env": [1, 2]}, {"arguments": ["a", 0, -1]}, {"arguments": [1]}]
+)
+def test_places_without_sense_are_told(tmp_path, connect, token, wrong):
+    run = make_run(tmp_path, [header(1) | wrong])
+    client = connect(create_dashboard_app(run.root, access=Access(token=token)))
+    answer = client.ask("GET", f"/api/v1/runs/{run.root.name}/chores/chore-0001")
+    assert answer.status_code == 503
+    assert "chore-0001" in answer.json()["detail"]

@@ -67,6 +67,9 @@ def attempts_of(run):
         key = (record.chore_id, record.attempt)
         if record.kind == RecordKind.STARTED:
             attempts[key] = (record.fields["h"], record.wall, None, None)
+        elif "el" in record.fields:
+            start = record.wall - record.fields["el"]
+            attempts[key] = (record.fields["h"], start, record.wall, record.kind)
         elif key in attempts and record.kind in {"completed", "failed", "requeued"}:
             attempts[key] = (*attempts[key][:2], record.wall, record.kind)
     return attempts
@@ -196,10 +199,10 @@ def test_history_is_told_newest_first_in_pages(ask, run):
             journal.write(line)
     first = answer(ask("history", limit=4))
     rest = answer(ask("history", limit=4, cursor=first["next"]))
-    assert (first["total"], rest["total"], rest["next"]) == (6, 6, None)
+    assert (first["total"], rest["total"], rest["next"]) == (8, 8, None)
     events = first["events"] + rest["events"]
     assert [event["kind"] for event in events] == [
-        "unpaused", "paused", "unpaused", "paused", "closed", "opened",
+        "unpaused", "paused", "unpaused", "paused", "closed", "workers", "workers", "opened",
     ]  # fmt: skip
     assert [event["number"] for event in events] == sorted(
         (event["number"] for event in events), reverse=True

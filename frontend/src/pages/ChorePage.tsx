@@ -148,19 +148,28 @@ interface TabContentProps {
 }
 
 function TabContent({ runId, answer, tab, attempt, addressOf }: TabContentProps) {
-  const { chore, attempts, command } = answer;
+  const { chore, attempts } = answer;
+  const looked = attempts.find((one) => one.attempt === (attempt ?? chore.attempt));
+  const isPooled = looked?.is_pooled === true;
   const shared = { runId, choreId: chore.id, attempt };
-  const isStarted = attempts.length > 0;
-  if (tab !== "summary" && !isStarted) {
+  if (tab !== "summary" && attempts.length === 0) {
     return <p className="loading">It was not started, so it left nothing.</p>;
   }
   if (tab === "files") {
-    return <FileTable {...shared} />;
+    return <FileTable {...shared} isPooled={isPooled} />;
   }
   if (tab !== "summary") {
     const isLatest = attempt === null || attempt === chore.attempt;
     const isOver = !isLatest || presentChoreState(chore.state).isTerminal;
-    return <LogView key={`${tab}:${String(attempt)}`} {...shared} stream={tab} isOver={isOver} />;
+    return (
+      <LogView
+        key={`${tab}:${String(attempt)}`}
+        {...shared}
+        stream={tab}
+        isOver={isOver}
+        isPooled={isPooled}
+      />
+    );
   }
   return (
     <>
@@ -168,7 +177,7 @@ function TabContent({ runId, answer, tab, attempt, addressOf }: TabContentProps)
       <Explanation runId={runId} choreId={chore.id} />
       {attempt !== null && <AttemptError {...shared} />}
       <AttemptTable chore={chore} attempts={attempts} addressOf={addressOf} />
-      <Call {...shared} command={command} isStarted={isStarted} />
+      <Call {...shared} answer={answer} />
       <div className="relatives">
         <RelativeTable runId={runId} choreId={chore.id} direction="upstream" />
         <RelativeTable runId={runId} choreId={chore.id} direction="downstream" />

@@ -6,6 +6,7 @@ import { RunAdvice } from "../components/RunAdvice";
 import { RunCharts } from "../components/RunCharts";
 import { RunHistory } from "../components/RunHistory";
 import { WaitingTable } from "../components/WaitingTable";
+import { WarmWorkers } from "../components/WarmWorkers";
 import { useRun } from "../shell/run";
 import "./OverviewPage.css";
 
@@ -28,7 +29,10 @@ export function OverviewPage() {
       <RunCharts runId={run.id} />
       {status.counts.pending > 0 && <WaitingTable runId={run.id} />}
       {Object.keys(status.groups).length > 0 ? (
-        <GroupTable runId={run.id} groups={status.groups} />
+        <>
+          <GroupTable runId={run.id} groups={status.groups} />
+          <WarmWorkers runId={run.id} />
+        </>
       ) : (
         <p className="loading">No chores yet.</p>
       )}

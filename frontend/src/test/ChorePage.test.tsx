@@ -29,6 +29,7 @@ function makeAttempt(attempt: number): Schemas["AttemptResponse"] {
     detail: "KeyError: 'a'",
     host: "n1",
     jobid: `f${attempt}`,
+    is_pooled: false,
     submitted_at: 1772362800 + 100 * attempt,
     started_at: 1772362801 + 100 * attempt,
     ended_at: 1772362861 + 100 * attempt,
@@ -44,6 +45,9 @@ function makeAnswer(parts: Partial<Schemas["ChoreResponse"]> = {}): Schemas["Cho
     num_upstream: 30,
     gathers: [],
     command: [],
+    callable: "relax",
+    arguments_bytes: 812,
+    environment_names: [],
     resources: { num_tasks: 2, cores_per_task: 4 },
     nice: 0,
     freshness: FRESH,
@@ -220,6 +224,47 @@ it("says what a pending one waits for, and asks for no files of it", async () =>
   expect(screen.getByText("8 of 9 ended")).toBeVisible();
   await userEvent.keyboard("2");
   expect(await screen.findByText("It was not started, so it left nothing.")).toBeVisible();
+});
+
+it("says what a chore on a warm worker left, and what it did not", async () => {
+  const attempt = { ...makeAttempt(2), reason: null, jobid: null, is_pooled: true, detail: "" };
+  server.use(
+    answer(
+      CHORE_URL,
+      makeAnswer({
+        chore: makeChore({ id: ID, state: "completed", attempt: 2, started_at: 1772362801 }),
+        attempts: [makeAttempt(1), attempt],
+        environment_names: ["OMP_NUM_THREADS", "SEED"],
+      }),
+    ),
+    refuse(`${CHORE_URL}/metadata`, 404, "there is no metadata.json"),
+    refuse(`${CHORE_URL}/artifacts`, 404, "there are no files"),
+    refuse(`${CHORE_URL}/log`, 404, "there is no stdout"),
+  );
+  const { container } = openPage(CHORE_URL);
+  expect(await screen.findByText("a warm worker")).toBeVisible();
+  expect(screen.getByText("Ran on")).toBeVisible();
+  const attempts = within(screen.getByRole("region", { name: "All attempts" }));
+  expect(attempts.getByRole("cell", { name: "warm worker" })).toBeVisible();
+  expect(await screen.findByText("relax(…)")).toBeVisible();
+  expect(screen.getByText(/Its arguments are 812 B of pickle/)).toBeVisible();
+  expect(screen.getByText("OMP_NUM_THREADS, SEED")).toBeVisible();
+  await expectAccessible(container);
+  await userEvent.keyboard("2");
+  expect(await screen.findByText("Nothing was printed.")).toBeVisible();
+  await userEvent.keyboard("4");
+  expect(await screen.findByText(/There are none to show/)).toBeVisible();
+});
+
+it.each([
+  ["running", 1772362801, "Runs on"],
+  ["submitted", null, "Given to"],
+] as const)("says what a chore that is %s was given to", async (state, started_at, word) => {
+  const chore = makeChore({ id: ID, state, attempt: 1, started_at });
+  server.use(answer(CHORE_URL, makeAnswer({ chore, attempts: [{ ...makeAttempt(1), reason: null }] })));
+  openPage(CHORE_URL);
+  const place = await screen.findByText("a job of its own");
+  expect(place.previousSibling).toHaveTextContent(word);
 });
 
 it("offers its files, and says why one is not there", async () => {

@@ -65,6 +65,25 @@ function makeEvents(first: number, last: number) {
   return numbers.map((number) => ({ number, at: START + number, epoch: 1, kind: "paused", text: `event ${number}` }));
 }
 
+/** Groups by how many of their 100 attempts went to warm workers. */
+function makeGroups(pooled: Record<string, number>): Schemas["GroupsResponse"] {
+  const groups = Object.entries(pooled).map(([name, num]) => ({
+    name,
+    total: 100,
+    states: { completed: 100 },
+    num_pooled: num,
+    num_jobs: 100 - num,
+  }));
+  const num_pooled = groups.reduce((sum, group) => sum + group.num_pooled, 0);
+  return {
+    groups,
+    total: groups.length,
+    num_pooled,
+    num_jobs: 100 * groups.length - num_pooled,
+    freshness: FRESH,
+  };
+}
+
 function makeClusters(count: number) {
   return Array.from({ length: count }, (_, index) => ({
     id: index + 1,
@@ -81,6 +100,7 @@ function serveRun(run: Run) {
     answer(RUN_URL, run),
     answer(`${RUN_URL}/series`, makeSeries()),
     answer(`${RUN_URL}/waiting`, WAITING),
+    answer(`${RUN_URL}/groups`, makeGroups({})),
     answer(`${RUN_URL}/failures`, makeFailures(makeClusters(7))),
     answerBy(`${RUN_URL}/history`, (url) =>
       url.searchParams.get("cursor") === "3"
@@ -159,6 +179,20 @@ describe("the overview", () => {
     expect(within(groups).getByRole("link", { name: "relax" })).toHaveAttribute(
       "href",
       `${RUN_URL}/chores?group=relax`,
+    );
+  });
+
+  it("says in one line what warm workers served", async () => {
+    const pooled = { relax: 0, fit: 20, md: 40, a: 1, b: 2, c: 3, d: 4 };
+    server.use(answer(`${RUN_URL}/groups`, makeGroups(pooled)));
+    openPage(RUN_URL);
+    const line = await screen.findByText(/went to\s+warm workers/);
+    expect(line).toHaveTextContent(
+      "70 of 700 attempts went to warm workers: md 40, fit 20, d 4, c 3, b 2 and 1 more group",
+    );
+    expect(within(line).getByRole("link", { name: "md" })).toHaveAttribute(
+      "href",
+      `${RUN_URL}/chores?group=md`,
     );
   });
 

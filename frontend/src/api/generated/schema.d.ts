@@ -682,6 +682,8 @@ export interface components {
             host: string;
             /** Jobid */
             jobid: string | null;
+            /** Is Pooled */
+            is_pooled: boolean;
             /** Submitted At */
             submitted_at: number | null;
             /** Started At */
@@ -766,6 +768,12 @@ export interface components {
             gathers: string[];
             /** Command */
             command: string[];
+            /** Callable */
+            callable: string;
+            /** Arguments Bytes */
+            arguments_bytes: number | null;
+            /** Environment Names */
+            environment_names: string[] | null;
             /** Resources */
             resources: {
                 [key: string]: number | boolean | string;
@@ -1247,9 +1255,13 @@ export interface components {
          */
         GroupsResponse: {
             /** Groups */
-            groups: components["schemas"]["GroupResponse"][];
+            groups: components["schemas"]["ListedGroupResponse"][];
             /** Total */
             total: number;
+            /** Num Pooled */
+            num_pooled: number;
+            /** Num Jobs */
+            num_jobs: number;
             freshness: components["schemas"]["FreshnessResponse"];
         };
         /**
@@ -1312,6 +1324,24 @@ export interface components {
             upstream: number[];
             /** Downstream */
             downstream: number[];
+        };
+        /**
+         * ListedGroupResponse
+         * @description A group, and what ran its chores.
+         */
+        ListedGroupResponse: {
+            /** Name */
+            name: string;
+            /** Total */
+            total: number;
+            /** States */
+            states: {
+                [key: string]: number;
+            };
+            /** Num Pooled */
+            num_pooled: number;
+            /** Num Jobs */
+            num_jobs: number;
         };
         /**
          * LogMatchesResponse

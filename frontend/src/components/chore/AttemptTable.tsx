@@ -60,7 +60,7 @@ export function AttemptTable({ chore, attempts, addressOf }: AttemptTableProps) 
               </td>
               <td className="number">{attempt.exit_code ?? "–"}</td>
               <td className="nowrap">{attempt.host}</td>
-              <td className="name">{attempt.jobid}</td>
+              <td className="name">{attempt.jobid ?? (attempt.is_pooled ? "warm worker" : "")}</td>
               <td className="nowrap">
                 {attempt.started_at === null ? "–" : formatInstantOf(attempt.started_at)}
               </td>

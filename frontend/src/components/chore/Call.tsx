@@ -1,5 +1,7 @@
 /** What a chore was started with: its command or call, and the rest of its record. */
+import type { Schemas } from "../../api/client";
 import { useRecord, type AttemptChoice } from "../../api/useChore";
+import { formatBytes } from "../../lib/format";
 import { ErrorText } from "./Explanation";
 
 interface CallProps {
@@ -7,17 +9,20 @@ interface CallProps {
   choreId: string;
   attempt: AttemptChoice;
   /** From the header of the chore, which is there before its first attempt. */
-  command: readonly string[];
-  /** Whether it left a record. */
-  isStarted: boolean;
+  answer: Schemas["ChoreResponse"];
 }
 
 /** Already said elsewhere on the page, or only for programs. */
 const KNOWN = new Set(["format", "id", "name", "attempt", "nice", "callable", "arguments", "command"]);
 
-export function Call({ runId, choreId, attempt, command, isStarted }: CallProps) {
-  const record = useRecord(runId, choreId, attempt, "metadata", isStarted).data?.content ?? {};
-  const text = callOf(record, command);
+export function Call({ runId, choreId, attempt, answer }: CallProps) {
+  const isStarted = answer.attempts.length > 0;
+  const { data: found, isLoading } = useRecord(runId, choreId, attempt, "metadata", isStarted);
+  if (found == null && answer.callable !== "") {
+    return isLoading ? null : <HeaderCall answer={answer} />;
+  }
+  const record: Readonly<Record<string, unknown>> = found?.content ?? namesOf(answer);
+  const text = callOf(record, answer.command);
   const rest = Object.entries(record).filter(([name]) => !KNOWN.has(name));
   if (text === "" && rest.length === 0) {
     return null;
@@ -43,8 +48,39 @@ export function Call({ runId, choreId, attempt, command, isStarted }: CallProps)
   );
 }
 
+/** What the header says of a call; the arguments are a pickle, which is never loaded here. */
+function HeaderCall({ answer }: { answer: Schemas["ChoreResponse"] }) {
+  const { callable, arguments_bytes: size } = answer;
+  const names = namesOf(answer).environment_names;
+  return (
+    <section aria-labelledby="call-title">
+      <h2 id="call-title">Call</h2>
+      <pre className="call">{size === null ? `${callable}()` : `${callable}(…)`}</pre>
+      {size !== null && (
+        <p className="of">
+          Its arguments are {formatBytes(size)} of pickle, which the dashboard never loads:{" "}
+          <code>matensemble explain</code> shows them.
+        </p>
+      )}
+      {names !== undefined && (
+        <p className="of">
+          Sets in its environment: <span className="name">{names}</span>
+        </p>
+      )}
+    </section>
+  );
+}
+
+/** The part of a chore's record that its header tells too. */
+function namesOf({ environment_names: names }: Schemas["ChoreResponse"]): { environment_names?: string } {
+  if (names === null) {
+    return { environment_names: "names that cannot be told" };
+  }
+  return names.length === 0 ? {} : { environment_names: names.join(", ") };
+}
+
 /** The error that an earlier attempt left. */
-export function AttemptError({ runId, choreId, attempt }: Omit<CallProps, "command" | "isStarted">) {
+export function AttemptError({ runId, choreId, attempt }: Omit<CallProps, "answer">) {
   const record = useRecord(runId, choreId, attempt, "error").data?.content;
   return record === undefined ? null : (
     <ErrorText

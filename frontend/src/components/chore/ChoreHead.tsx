@@ -36,6 +36,7 @@ export function ChoreHead({ runId, answer }: ChoreHeadProps) {
 /** Where and when it ran, and what it asked for. */
 export function ChoreFacts({ runId, answer }: ChoreHeadProps) {
   const { chore, nice, resources } = answer;
+  const latest = answer.attempts.find(({ attempt }) => attempt === chore.attempt);
   return (
     <dl className="facts">
       <div>
@@ -61,6 +62,12 @@ export function ChoreFacts({ runId, answer }: ChoreHeadProps) {
           </dd>
         </div>
       )}
+      {latest !== undefined && (
+        <div>
+          <dt>{wordForPlace(chore)}</dt>
+          <dd>{latest.is_pooled ? "a warm worker" : "a job of its own"}</dd>
+        </div>
+      )}
       {chore.exit_code !== null && (
         <div>
           <dt>Exit code</dt>
@@ -79,6 +86,13 @@ export function ChoreFacts({ runId, answer }: ChoreHeadProps) {
       )}
     </dl>
   );
+}
+
+function wordForPlace({ state, started_at }: ChoreRow): string {
+  if (state === "running") {
+    return "Runs on";
+  }
+  return started_at === null ? "Given to" : "Ran on";
 }
 
 function Duration({ chore }: { chore: ChoreRow }) {

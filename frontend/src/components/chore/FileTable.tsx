@@ -8,9 +8,11 @@ interface FileTableProps {
   runId: string;
   choreId: string;
   attempt: AttemptChoice;
+  /** Whether it went to a warm worker, which leaves no file that would hold nothing. */
+  isPooled: boolean;
 }
 
-export function FileTable({ runId, choreId, attempt }: FileTableProps) {
+export function FileTable({ runId, choreId, attempt, isPooled }: FileTableProps) {
   const { data, error } = useArtifacts(runId, choreId, attempt);
   if (error !== null && data === undefined) {
     return <ErrorNotice error={error} />;
@@ -24,7 +26,11 @@ export function FileTable({ runId, choreId, attempt }: FileTableProps) {
     <section aria-labelledby="files-title">
       <h2 id="files-title">Files</h2>
       {files.length === 0 ? (
-        <p className="of">There are none yet.</p>
+        <p className="of">
+          {isPooled
+            ? "There are none to show. A warm worker leaves only the result, and what a chore printed or raised."
+            : "There are none yet."}
+        </p>
       ) : (
         <ScrollTable label="All files">
           <thead>

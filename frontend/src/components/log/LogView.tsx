@@ -15,10 +15,12 @@ import "./LogView.css";
 interface LogViewProps extends LogPlace {
   /** Whether nothing more will be printed. */
   isOver: boolean;
+  /** Whether it ran on a warm worker, which keeps a file only where something was printed. */
+  isPooled: boolean;
 }
 
 /** One log; another one is another component, by its key. */
-export function LogView({ isOver, ...place }: LogViewProps) {
+export function LogView({ isOver, isPooled, ...place }: LogViewProps) {
   const [reader] = useState(() => new LogReader(place, isOver));
   const snapshot = useSyncExternalStore(reader.subscribe, reader.read);
   useEffect(() => {
@@ -100,7 +102,7 @@ export function LogView({ isOver, ...place }: LogViewProps) {
       </div>
       {error !== null && <ErrorNotice error={error} hasData={window !== null} />}
       {window === null ? (
-        <Nothing snapshot={snapshot} isOver={isOver} />
+        <Nothing snapshot={snapshot} isOver={isOver} isPooled={isPooled} />
       ) : window.size === 0 ? (
         <p className="log-nothing">Nothing was printed{isOver ? "" : " yet"}.</p>
       ) : (
@@ -125,10 +127,17 @@ export function LogView({ isOver, ...place }: LogViewProps) {
   );
 }
 
-function Nothing({ snapshot, isOver }: { snapshot: LogSnapshot; isOver: boolean }) {
+interface NothingProps {
+  snapshot: LogSnapshot;
+  isOver: boolean;
+  isPooled: boolean;
+}
+
+function Nothing({ snapshot, isOver, isPooled }: NothingProps) {
   if (snapshot.isMissing) {
+    const over = isPooled ? "Nothing was printed." : "There is no such file.";
     return (
-      <p className="log-nothing">{isOver ? "There is no such file." : "Nothing was printed yet."}</p>
+      <p className="log-nothing">{isOver ? over : "Nothing was printed yet."}</p>
     );
   }
   return snapshot.error === null ? <p className="log-nothing">Reading…</p> : null;

@@ -41,13 +41,15 @@ def clean_line(text: object) -> str:
 
 
 def describe_seconds(seconds: float) -> str:
-    """Return a span of time for people: ``0.4 s``, ``43 s``, ``2 min 3 s``, ``5 h``, ``3 d 4 h``.
+    """Return a span of time for people: ``3 ms``, ``0.4 s``, ``43 s``, ``2 min 3 s``, ``3 d 4 h``.
 
     Parameters
     ----------
     seconds
         The span; below 0 counts as 0.
     """
+    if 0 < seconds < 0.0995:
+        return f"{seconds * 1000:.{0 if seconds > 0.00095 else 1}f} ms"
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s"
     whole = round(seconds)

@@ -217,6 +217,14 @@ class ChoreResponse(BaseModel):
     """Groups whose results it collects."""
     command: list[str]
     """Of an executable: the program and its arguments, shortened."""
+    callable: str
+    """Of a Python chore: name of the function; empty for an executable."""
+    arguments_bytes: NonNegativeInt | None
+    """Size of its frozen arguments, which only a program that loads pickles can show; None: it has
+    none."""
+    environment_names: list[str] | None
+    """Names of the variables that it sets, the first `MAX_ENVIRONMENT_NAMES`; None where nothing
+    tells them."""
     resources: dict[str, int | float | bool | str]
     """What it asked for when it was recorded; what has its default is left out."""
     nice: int
@@ -230,6 +238,11 @@ class GroupResponse(BaseModel):
     total: NonNegativeInt
     states: dict[ChoreState, PositiveInt]
     """How many stand where; states of none are left out."""
+
+
+class ListedGroupResponse(GroupResponse):
+    """A group, and what ran its chores."""
+
     num_pooled: NonNegativeInt
     """Attempts of its chores that went to warm workers."""
     num_jobs: NonNegativeInt
@@ -239,7 +252,7 @@ class GroupResponse(BaseModel):
 class GroupsResponse(BaseModel):
     """The groups of a run, those with most chores first."""
 
-    groups: list[GroupResponse]
+    groups: list[ListedGroupResponse]
     total: NonNegativeInt
     """How many groups there are, of which the first are listed."""
     num_pooled: NonNegativeInt

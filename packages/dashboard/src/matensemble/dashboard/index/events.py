@@ -10,11 +10,17 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from matensemble.dashboard.index.bounds import MAX_NAME, MAX_NUMBER, clean
+from matensemble.dashboard.index.bounds import MAX_NAME, MAX_NUMBER, MAX_WALL, clean
 from matensemble.model import RunState
 from matensemble.records import JournalRecord, RecordKind
+from matensemble.terminal import describe_seconds
 
 _MAX_NAMED = 5
+_TIERS = {
+    "pool": "run on warm workers from now on",
+    "trial": "are tried on warm workers",
+    "job": "are jobs of their own from now on",
+}
 _VERBS = {"pause": "PAUSED", "unpause": "UNPAUSED"}
 
 
@@ -34,6 +40,8 @@ class EventKind(StrEnum):
     """It was asked to stop, and waits for what runs."""
     CLOSED = "closed"
     """Its driver ended it; the text begins with the state."""
+    WORKERS = "workers"
+    """It was decided what runs the chores of a group; the text says why."""
 
 
 class Capacity(NamedTuple):
@@ -68,6 +76,8 @@ def event_of(record: JournalRecord) -> tuple[EventKind, str] | None:
         return kind, clean(": ".join(filter(None, (state.value, detail))))
     if record.kind == RecordKind.CONTROL:
         return _request_of(fields)
+    if record.kind == RecordKind.WORKERS:
+        return EventKind.WORKERS, _describe_tier(fields)
     return None
 
 
@@ -80,6 +90,30 @@ def capacity_of(fields: Mapping[str, Any]) -> Capacity:
                 raise ValueError("a node has no such number of cores or GPUs")
         nodes, cores, gpus = nodes + (its_cores > 0), cores + its_cores, gpus + its_gpus
     return Capacity(nodes, cores, gpus)
+
+
+def _describe_tier(fields: Mapping[str, Any]) -> str:
+    tier, detail = str(fields["tier"]), str(fields.get("d", ""))
+    if "g" not in fields:
+        text = "no warm worker can be had, and all chores are jobs of their own"
+    else:
+        what = _TIERS.get(tier) or f"are run by {_name(tier)}"
+        text = f"chores of {_name(fields['g'])} {what}"
+    told = [
+        words.format(describe_seconds(_seconds(fields[key])))
+        for key, words in (
+            ("elapsed", "one takes {}"),
+            ("launch", "a process of its own {} to start"),
+        )
+        if key in fields
+    ]
+    return clean(": ".join(filter(None, (text, ", ".join(told), detail))))
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < MAX_WALL:
+        raise ValueError("that is no span of time")
+    return float(value)
 
 
 def _request_of(fields: Mapping[str, Any]) -> tuple[EventKind, str]:

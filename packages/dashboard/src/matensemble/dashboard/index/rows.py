@@ -19,6 +19,8 @@ from matensemble.standing import UNTOUCHED, Standing
 STATE_TEXT = {state: state.value for state in ChoreState}
 """SQLite takes text at once, but looks for a way to adapt what only derives from it."""
 _REASON_TEXT = {None: None} | {reason: reason.value for reason in Reason}
+_OF_CHORE = Standing._fields.index("retries")
+"""From here on the fields of a standing are of the chore, not of its latest attempt."""
 _FURTHER = ("retries", "losses", "resources", "nice", "avoid", "source")
 _COLUMNS = (
     "state, attempt, reason, exit_code, detail, root, host, jobid, submitted_at, started_at, "
@@ -109,7 +111,7 @@ def _row_of(chore_id: str, number: int, name: str, level: int, rank: int, *colum
 def _values(row: Row) -> tuple[Any, ...]:
     s = row.standing
     further = None
-    if s[8:] != UNTOUCHED[8:]:
+    if s[_OF_CHORE:] != UNTOUCHED[_OF_CHORE:]:
         further = json.dumps({name: getattr(s, name) for name in _FURTHER})
     return (
         STATE_TEXT[s.state], s.attempt, _REASON_TEXT[s.reason], s.exit_code, clean(s.detail),

@@ -44,8 +44,8 @@ from matensemble.dashboard.schemas import (
     FailureClusterResponse,
     FailuresResponse,
     FreshnessResponse,
-    GroupResponse,
     GroupsResponse,
+    ListedGroupResponse,
 )
 from matensemble.dashboard.spreadsheet import cell
 from matensemble.errors import RunDirectoryError
@@ -170,7 +170,7 @@ def _add_sums(router: APIRouter, indexes: Indexes) -> None:
             tiers, all_tiers = read_tiers(database)
         return GroupsResponse(
             groups=[
-                GroupResponse(
+                ListedGroupResponse(
                     name=name,
                     total=sum(states.values()),
                     states={ChoreState(state): count for state, count in states.items()},
