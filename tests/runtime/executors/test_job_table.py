@@ -106,6 +106,17 @@ def test_the_whole_way() -> None:
     assert len(table.table) == 0
 
 
+def test_how_long_a_job_ran_is_told_by_the_clock_of_flux() -> None:
+    table = Table().tell("submit")
+    start, finish = (
+        {"name": "start", "timestamp": 10.5},
+        {"name": "finish", "timestamp": 12.75, "context": {"status": 0}},
+    )
+    table.events += table.table.take({"id": 7, "events": [start]})
+    table.events += table.table.take({"id": 7, "events": [finish]})
+    assert table.ended.elapsed == 2.25
+
+
 def test_jobs_of_others_mean_nothing() -> None:
     table = Table()
     for jobspec in ({"attributes": {"system": {}}}, labelled(run="/other")):

@@ -19,7 +19,9 @@ from matensemble.runtime.scheduler.events import (
     AttemptLost,
     ChoreStarted,
     ChoreSubmitted,
+    LaunchMeasured,
     NodesChanged,
+    PoolLost,
     ResourcesFreed,
 )
 from matensemble.runtime.scheduler.resources import Allocation, Node
@@ -40,6 +42,14 @@ class Outcome(NamedTuple):
     """What the executor knows for itself."""
     detail: str = ""
     """One line for people."""
+    elapsed: float | None = None
+    """Seconds that it ran; None: nobody knows."""
+    host: str = ""
+    """Where it ran, where `ChoreStarted` does not tell."""
+    is_committed: bool = False
+    """Whether its result need not be looked at."""
+    payload: bytes | None = None
+    """The pickle of its result."""
 
 
 Script = Callable[[LaunchRequest], Outcome | None]
@@ -54,8 +64,9 @@ class FakeExecutor:
     """An executor without processes, which ends chores when told, or by a script at once.
 
     It posts exactly what `matensemble.runtime.executors.base.Executor` promises, from the thread
-    that calls it. Every method may be called from any thread. O(1) per call; ended attempts leave
-    only their number behind, so that a million of them are cheap.
+    that calls it; of a pooled chore that ends at once it tells no start, as warm workers do. Every
+    method may be called from any thread. O(1) per call; ended attempts leave only their number
+    behind, so that a million of them are cheap.
 
     What a driver that crashed had submitted is known to the next one's executor where it is told::
 
@@ -70,8 +81,8 @@ class FakeExecutor:
     script
         Called with each request, on the thread that submits; what it returns ends the attempt at
         once. It may write files, as the process would have. Overrides `auto`.
-    look_ahead
-        How many chores beyond what fits may queue here.
+    look_ahead, pool_look_ahead
+        How many chores beyond what fits may queue here, and how many pooled ones.
     adopts
         Requests of an earlier driver whose processes still run, by chore id. An orphan among them
         is taken as if it were submitted now, by the script too; any other is lost.
@@ -105,6 +116,7 @@ class FakeExecutor:
         auto: bool = False,
         script: Script | None = None,
         look_ahead: int = 0,
+        pool_look_ahead: int = 0,
         adopts: Mapping[str, LaunchRequest] | None = None,
         time_left: float | None = None,
         name: str = "fake",
@@ -112,7 +124,7 @@ class FakeExecutor:
         self.allocation = allocation
         self.name = name
         self.look_ahead = look_ahead
-        self.pool_look_ahead = 0
+        self.pool_look_ahead = pool_look_ahead
         self.sees_files_late = False
         self.running: dict[str, LaunchRequest] = {}
         self.num_submitted = 0
@@ -185,6 +197,7 @@ class FakeExecutor:
         exit_code: int | None = 0,
         reason: Reason | None = None,
         detail: str = "",
+        elapsed: float | None = None,
     ) -> None:
         """End a running chore.
 
@@ -198,6 +211,8 @@ class FakeExecutor:
             What the executor knows for itself; None lets the exit code speak.
         detail
             One line for people.
+        elapsed
+            Seconds that it ran; None: nobody knows.
 
         Raises
         ------
@@ -208,7 +223,7 @@ class FakeExecutor:
             request = self.running.pop(chore_id, None)
             if request is None:
                 raise LookupError(f"{chore_id} does not run here; running: {[*self.running]}")
-            self._end(chore_id, request.attempt, Outcome(exit_code, reason, detail))
+            self._end(chore_id, request.attempt, Outcome(exit_code, reason, detail, elapsed))
 
     def finish_all(self) -> int:
         """End what runs now with success, oldest first; return how many there were."""
@@ -227,6 +242,20 @@ class FakeExecutor:
         """Tell that lost nodes are back, by their indices."""
         with self._changed:
             self._emit(NodesChanged(back=frozenset(nodes)))
+
+    def measure_launch(self, seconds: float) -> None:
+        """Tell what it costs to start a process."""
+        with self._changed:
+            self._emit(LaunchMeasured(seconds))
+
+    def lose_pool(self, detail: str) -> None:
+        """Tell that no warm worker can be had: pooled chores that run are lost."""
+        with self._changed:
+            pooled = [request for request in self.running.values() if request.is_pooled]
+            self._emit(PoolLost(detail))
+            for request in pooled:
+                del self.running[request.chore_id]
+                self._emit(AttemptLost(request.chore_id, request.attempt, detail))
 
     def lose(self, problem: str) -> None:
         """Fail as an executor that cannot go on: everything running is lost, nothing follows."""
@@ -256,7 +285,7 @@ class FakeExecutor:
             jobid = f"{self.name}-{self._num_jobs}"
         self._emit(ChoreSubmitted(chore_id, attempt, jobid))
         outcome = None if self._script is None else self._script(request)
-        if outcome is None or outcome.exit_code is not None:
+        if outcome is None or (outcome.exit_code is not None and not request.is_pooled):
             self._emit(ChoreStarted(chore_id, attempt, self.allocation.nodes[0].name))
         if outcome is None:
             self.running[chore_id] = request

@@ -73,6 +73,10 @@ class Job:
     """Whether `ChorePlaced` was posted."""
     is_started: bool = False
     """Whether `ChoreStarted` was posted."""
+    started_at: float | None = None
+    """When its processes started, by the clock of Flux; None where that is not known."""
+    elapsed: float | None = None
+    """Seconds that they ran."""
     host: str = ""
     """Name of its first node."""
     asked_code: int | None = None
@@ -283,7 +287,7 @@ class JobTable:
         jobid
             The job.
         event
-            Its ``name`` and ``context``.
+            Its ``name``, ``context`` and ``timestamp``.
         message
             What came with it: R with ``alloc``.
         """
@@ -304,8 +308,13 @@ class JobTable:
         if name == "alloc":
             return self._placed(job, message)
         if name == "start":
+            job.started_at = event.get("timestamp")
             return self._started(job)
-        return self._finished(job, int(context["status"])) if name == "finish" else []
+        if name != "finish":
+            return []
+        if job.started_at is not None and "timestamp" in event:
+            job.elapsed = max(0.0, event["timestamp"] - job.started_at)
+        return self._finished(job, int(context["status"]))
 
     def _submitted(self, job: Job, jobid: int) -> list[ExecutorEvent]:
         if job.request is None and job.orphan is None:
@@ -370,7 +379,7 @@ class JobTable:
     def _end(self, job: Job, code: int | None) -> list[ExecutorEvent]:
         job.has_ended = True
         exit_code, reason, detail = _verdict(job, code)
-        return [JobEnded(*job.key, exit_code, reason, detail)]
+        return [JobEnded(*job.key, exit_code, reason, detail, job.elapsed)]
 
     def _lose(self, job: Job, detail: str) -> list[ExecutorEvent]:
         if job.has_ended:
