@@ -17,7 +17,7 @@ from pathlib import Path
 
 from matensemble import disk, workdir
 from matensemble.foreign_json import read_foreign_bytes
-from matensemble.runtime.preview import load_inert
+from matensemble.preview import load_inert
 from matensemble.workdir import RunDir
 
 MAX_RECORD_BYTES = 256 << 20

@@ -16,13 +16,12 @@ from typing import Any
 
 from matensemble import disk, environment, wire, workdir
 from matensemble.chore import Chore, chore_id_order
-from matensemble.errors import FormatError
 from matensemble.model import ChoreState, ChoreType, Reason
+from matensemble.preview import preview_arguments
 from matensemble.references import Gather
 from matensemble.runtime.attempts import find_previous, set_aside
 from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.graph import Graph, Standing
-from matensemble.runtime.preview import PREVIEW_MAX_BYTES, preview
 from matensemble.runtime.scheduler.instructions import Submit
 from matensemble.runtime.small_results import MAX_RESULT_BYTES, SmallResults
 from matensemble.workflow import Workflow
@@ -222,7 +221,7 @@ class Preparer:
             "attempt": attempt,
             "callable": chore.callable,
             "command": chore.command,
-            "arguments": self._preview(chore),
+            "arguments": preview_arguments(self._workflow, chore),
             "depends_on": list(chore.upstream),
             "gathers": list(chore.gathers),
             "outputs": dict(chore.outputs),
@@ -234,18 +233,3 @@ class Preparer:
             "policy": chore.policy.to_json(),
         }
         return json.dumps({k: v for k, v in data.items() if v not in (None, [], {})}).encode()
-
-    def _preview(self, chore: Chore) -> str | None:
-        place = chore.arguments
-        if place is None:
-            return None
-        if place.size > PREVIEW_MAX_BYTES:
-            return f"<{place.size} bytes, pickled>"
-        try:
-            data = wire.read_trusted(self._run.root / place.file, place.offset, place.size)
-        except (OSError, FormatError) as error:
-            return f"<not shown: {error}>"
-        deps = [dep if isinstance(dep, str) else repr(dep) for dep in chore.deps]
-        entry = self._workflow.manifest.callables.get(chore.callable or "")
-        parameters = entry.shape.parameters if entry is not None else None
-        return preview(data, deps, [name for name, _, _ in parameters or ()])

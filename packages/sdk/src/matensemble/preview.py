@@ -3,7 +3,8 @@
 The driver never unpickles a user's data. This unpickler builds plain values (numbers, text,
 containers) only; every class and function in the pickle becomes an inert stand-in that shows its
 name, so no code of the pickle runs. The records of earlier attempts, which a chore could have
-replaced, are read in the same way.
+replaced, are read in the same way. Called by the driver and by ``matensemble explain``; the
+dashboard, which shows runs of others too, does not even do this.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from io import BytesIO
 from reprlib import Repr
 from typing import Any
 
-from matensemble import references
+from matensemble import references, wire
+from matensemble.chore import Chore
+from matensemble.errors import FormatError
 from matensemble.redaction import REDACTED, is_secret_name, redact_command, redact_text
+from matensemble.workflow import Workflow
 
 PREVIEW_MAX_BYTES = 4096
 PREVIEW_MAX_CHARACTERS = 500
@@ -149,3 +153,28 @@ def preview(data: bytes, deps: Sequence[str], parameters: Sequence[str] = ()) ->
     if len(text) > PREVIEW_MAX_CHARACTERS:
         text = text[: PREVIEW_MAX_CHARACTERS - 1] + "…"
     return text
+
+
+def preview_arguments(workflow: Workflow, chore: Chore) -> str | None:
+    """Return the frozen arguments of a chore as text, or why they are not shown; None: it has none.
+
+    Parameters
+    ----------
+    workflow
+        The run, whose files must be the caller's own.
+    chore
+        One of its chores.
+    """
+    place = chore.arguments
+    if place is None:
+        return None
+    if place.size > PREVIEW_MAX_BYTES:
+        return f"<{place.size} bytes, pickled>"
+    try:
+        data = wire.read_trusted(workflow.run.root / place.file, place.offset, place.size)
+    except (OSError, FormatError) as error:
+        return f"<not shown: {error}>"
+    deps = [dep if isinstance(dep, str) else repr(dep) for dep in chore.deps]
+    entry = workflow.manifest.callables.get(chore.callable or "")
+    parameters = entry.shape.parameters if entry is not None else None
+    return preview(data, deps, [name for name, _, _ in parameters or ()])

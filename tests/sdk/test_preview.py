@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from matensemble import wire
 from matensemble.model import OutputReference
-from matensemble.runtime.preview import PREVIEW_MAX_CHARACTERS, preview
+from matensemble.preview import PREVIEW_MAX_CHARACTERS, preview
 
 
 def show(*args, parameters=(), **kwargs):
