@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -30,11 +30,12 @@ from row import HEADER, Row, print_rows
 
 from matensemble.model import RunState
 from matensemble.runtime.engine import Engine
+from matensemble.runtime.executors.base import Orphan
 from matensemble.runtime.executors.request import LaunchRequest
 from matensemble.runtime.inbox import Inbox
 from matensemble.runtime.journal import FileJournal
 from matensemble.runtime.recorder import Recorder
-from matensemble.runtime.scheduler.events import AllocationLearned
+from matensemble.runtime.scheduler.events import AllocationLearned, ChoreRestored
 from matensemble.runtime.scheduler.instructions import Submit
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.resources import Allocation, Node
@@ -54,6 +55,8 @@ from matensemble.workflow import (
 SHAPES = ("fan", "chain", "layers")
 TARGET_MICROSECONDS = 60.0
 TARGET_BYTES = 400.0
+TARGET_MEGABYTES = 2000.0
+ALLOCATION = Allocation(tuple(Node(f"n{i}", 64) for i in range(100)))
 
 
 class PaperPreparer:
@@ -79,8 +82,8 @@ def headers(shape: str, count: int) -> Iterator[str]:
         yield json.dumps(header)
 
 
-def run(shape: str, count: int, basedir: Path) -> dict[str, float]:
-    """Run one workflow and return its figures."""
+def save(shape: str, count: int, basedir: Path) -> Workflow:
+    """Return a saved workflow of `count` executables."""
     run_dir = create_run_dir(basedir)
     manifest = Manifest(
         name=shape,
@@ -91,41 +94,66 @@ def run(shape: str, count: int, basedir: Path) -> dict[str, float]:
         groups={"x": count},
     )
     write_workflow(run_dir, manifest, headers(shape, count), io.BytesIO(), {})
+    return Workflow.read(run_dir)
+
+
+def make_engine(
+    workflow: Workflow,
+    journal: FileJournal,
+    executor: FakeExecutor,
+    restored: Iterable[ChoreRestored] | None = None,
+    orphans: Sequence[Orphan] = (),
+) -> tuple[Engine, Inbox]:
+    """Return an engine that is ready to run a workflow, and where it takes events."""
     inbox: Inbox = SimpleQueue()
-    allocation = Allocation(tuple(Node(f"n{i}", 64) for i in range(100)))
-    executor = FakeExecutor(allocation, auto=True)
-    executor.open(inbox.put)
+    executor.open(inbox.put, orphans)
     state = SchedulerState(Policy())
-    state.handle(AllocationLearned(allocation))
-    journal = FileJournal(run_dir.journal_path)
+    state.handle(AllocationLearned(executor.allocation))
     logger = logging.getLogger("benchmark")
-    workflow = Workflow.read(run_dir)
+    recorder = Recorder(
+        workflow.run, executor_name="fake", epoch=journal.epoch, log_delay=5.0, logger=logger
+    )
     engine = Engine(
         workflow,
         state,
         executor,
         journal=journal,
-        recorder=Recorder(run_dir, executor_name="fake", epoch=1, log_delay=5.0, logger=logger),
+        recorder=recorder,
         preparer=PaperPreparer(),
         spawner=Spawner(workflow, state),
         inbox=inbox,
         buffer_time=1.0,
         logger=logger,
+        restored=restored,
     )
+    return engine, inbox
+
+
+def run(shape: str, count: int, basedir: Path) -> dict[str, float]:
+    """Run one workflow and return its figures."""
+    workflow = save(shape, count, basedir)
+    journal = FileJournal(workflow.run.journal_path)
+    engine, _ = make_engine(workflow, journal, FakeExecutor(ALLOCATION, auto=True))
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     strategy = AdaptiveStrategy(engine)
     assert engine.run(strategy) is RunState.COMPLETED
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     journal.close()
-    size = run_dir.journal_path.stat().st_size
+    size = workflow.run.journal_path.stat().st_size
     return {
         "wall_us": wall / count * 1e6,
         "cpu_us": cpu / count * 1e6,
         "floor_us": floor(min(count, 100_000)),
         "journal_bytes": size / count,
-        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory_mb": peak_megabytes(),
     }
+
+
+def peak_megabytes() -> float:
+    """Return the peak of resident memory of this process (macOS counts in bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def floor(count: int) -> float:
@@ -152,15 +180,22 @@ def measure(shape: str, count: int) -> dict[str, float]:
 def rows(counts: list[int]) -> Iterator[Row]:
     """Yield time, journal and memory of each shape and size."""
     for shape in SHAPES:
+        first = 0.0
         for count in counts:
             figures = measure(shape, count)
             cpu = figures["cpu_us"]
+            first = first or cpu
             what = f"manager core, {count:,} chores: {shape}"
             ratio = cpu / figures["floor_us"]
             yield Row("S5", what, cpu, "µs", ratio, TARGET_MICROSECONDS, is_ratio_limited=False)
+        if len(counts) > 1:
+            yield Row("S5", f"  growth from {counts[0]:,}", cpu / first, "×")
         size = figures["journal_bytes"]
         yield Row("S5", "  journal", size, "bytes", None, TARGET_BYTES, is_ratio_limited=False)
-        yield Row("S5", "  resident memory", figures["memory_mb"], "MB")
+        memory = figures["memory_mb"]
+        yield Row(
+            "S5", "  resident memory", memory, "MB", None, TARGET_MEGABYTES, is_ratio_limited=False
+        )
 
 
 def main() -> None:
