@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -150,3 +151,17 @@ def test_a_gather_holds_completed_results_only(preparer, run, graph):
         graph.put(chore, state, reason=None)
     preparer.prepare(Submit(python("c", deps=(Gather("g"),)), 1, None))
     assert record_of(run)["deps"] == [{"gather": [{"id": "g1", "kind": "python", "attempt": 1}]}]
+
+
+def test_a_python_chore_is_started_without_the_runner_of_modules(preparer, graph, run):
+    chore = python("f-0001")
+    graph.put(chore, ChoreState.READY)
+    argv = preparer.prepare(Submit(chore, 1, None)).argv
+    record = str(run.chore_dir("f-0001") / "chore.pickle")
+    assert argv[-4:] == ("--chore-id", "f-0001", "--spec-file", record)
+    code = f"import sys; sys.argv[1:] = []\ntry:\n {argv[3]}\nfinally:\n print(*sys.modules)"
+    told = subprocess.run([*argv[:3], code], capture_output=True, text=True, check=False)
+    assert told.returncode == 2
+    assert "usage: " in told.stderr
+    assert "matensemble.runtime_worker" in told.stdout.split()
+    assert "runpy" not in told.stdout.split()

@@ -240,7 +240,7 @@ def _wrap_files(faults):
 
 
 def _kind():
-    if "matensemble.runtime_worker" in sys.orig_argv:
+    if any("matensemble.runtime_worker" in argument for argument in sys.orig_argv):
         return "worker"
     return "driver" if "matensemble.cli" in sys.orig_argv else "other"
 
