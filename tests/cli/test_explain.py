@@ -237,6 +237,10 @@ def test_a_failure_in_words(failed: RunDir, now: datetime) -> None:
         "  exception (exit code 1): ValueError: no minimum",
         "  it was not tried again: its retries do not cover this failure",
         "",
+        "What it runs:",
+        "  relax(0.1)",
+        "  asks for 1 task of 8 cores",
+        "",
         "Attempts:",
         "   1  ended after 1 min on node7: out_of_memory (exit code -9): ended by SIGKILL",
         "      tried again by its retries, after a wait of 2.0 s, asking for 1 task of 8 cores",
@@ -366,6 +370,48 @@ def test_an_attempt_that_outlived_its_driver_is_timed_by_the_wall(
     chronicle = Chronicle.of(RELAX, "relax", read_records(saved, wanted=about(RELAX)))
     (attempt,) = chronicle.attempts
     assert (attempt.outcome, attempt.seconds) == ("completed", 120.0)
+
+
+@pytest.mark.parametrize("state", ["submitted", "running", "completed"])
+def test_a_chore_on_a_warm_worker_is_explained_without_files(
+    saved: RunDir, journal: Any, driven: Callable[..., None], now: datetime, state: str
+) -> None:
+    journal.write(Kind.SUBMIT_INTENT, RELAX, {"p": 1})
+    because = "handed to a warm worker, which has not started it yet"
+    attempt = "submitted (warm worker)"
+    if state == "running":
+        journal.write(Kind.STARTED, RELAX, {"h": "node7"}, at=60)
+        because = "for 2 min on node7 by a warm worker with a limit of 1 h"
+        attempt = "running on node7 (warm worker)"
+    elif state == "completed":
+        journal.write(Kind.COMPLETED, RELAX, {"el": 0.0123, "h": "node7"}, at=60)
+        because, attempt = "", "completed after 12 ms on node7 (warm worker)"
+    found = explain(saved, RELAX, now)
+    assert found.because == tuple(filter(None, [because]))
+    assert (found.call, found.resources) == ("relax(0.1)", "1 task of 4 cores")
+    assert found.attempts[0].is_pooled
+    assert f"   1  {attempt}" in text(saved, RELAX, now).splitlines()
+
+
+def test_what_runs_is_shown_without_secrets_and_without_loading_it(
+    tmp_path: Path, now: datetime
+) -> None:
+    pipe = Pipeline(tmp_path / "runs")
+
+    @pipe.chore(env={"API_TOKEN": "hunter2", "OMP_NUM_THREADS": "4"})
+    def fetch(what: object, password: str) -> None:
+        del what, password
+
+    fetch(Path("data"), "hunter2")
+    pipe.exec(["curl", "--token", "hunter2", "a b"], name="load")
+    run = RunDir(pipe.save())
+    lines = text(run, "chore-fetch-0001", now).splitlines()
+    place = lines.index("What it runs:")
+    assert lines[place + 1 :] == [
+        "  fetch(<PosixPath>, <redacted>)",
+        "  asks for 1 task of 1 core, and sets API_TOKEN, OMP_NUM_THREADS",
+    ]
+    assert explain(run, "chore-load-0002", now).call == "curl --token '<redacted>' 'a b'"
 
 
 def test_a_record_of_nonsense_is_named(saved: RunDir, journal: Any) -> None:

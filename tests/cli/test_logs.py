@@ -97,6 +97,18 @@ def test_what_fits_none_or_several_is_refused(saved: RunDir, text: str, problem:
         ),
         ([(RecordKind.RUN_STATE, {"state": "interrupted"})], "never ran: the run was interrupted"),
         ([(RecordKind.SUBMIT_INTENT, None)], "has no stdout: it is submitted"),
+        (
+            [(RecordKind.SUBMIT_INTENT, {"p": 1}), (RecordKind.COMPLETED, {"el": 0.01, "h": "n1"})],
+            f"{FIT} (completed) has no stdout; a warm worker keeps one only where something was",
+        ),
+        (
+            [
+                (RecordKind.SUBMIT_INTENT, {"p": 1}),
+                (RecordKind.REQUEUED, {"r": "exception"}),
+                (RecordKind.SUBMIT_INTENT, None),
+            ],
+            "has no stdout: it is submitted",
+        ),
     ],
 )
 def test_a_chore_without_output_says_why(

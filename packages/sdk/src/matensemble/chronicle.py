@@ -35,6 +35,8 @@ class Attempt:
     """Where it ran, as far as that is known."""
     jobid: str = ""
     """Its id at the executor."""
+    is_pooled: bool = False
+    """Whether it went to a warm worker; else it was a job of its own."""
     started_at: float | None = None
     """Wall-clock time of its start, seconds since the Unix epoch; None where it never started."""
     seconds: float | None = None
@@ -111,7 +113,8 @@ class Chronicle:
     def _take(self, record: JournalRecord) -> None:
         fields, kind = record.fields, record.kind
         if kind == RecordKind.SUBMIT_INTENT:
-            self.attempts.append(Attempt(number=record.attempt))
+            is_pooled = bool(fields.get("p"))
+            self.attempts.append(Attempt(number=record.attempt, is_pooled=is_pooled))
             self._began, self.wait = None, None
         elif kind == RecordKind.SUBMITTED:
             self._change(jobid=str(fields["j"]))

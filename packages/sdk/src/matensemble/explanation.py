@@ -2,12 +2,13 @@
 
 Owns the answer to one question about one chore, from the records of its run alone: it asks nobody,
 so it works from any host, on a run that goes on or is over. The words on the screen are those of
-``matensemble explain``, its caller. Loads no pickle.
+``matensemble explain``, its caller. Arguments are previewed, which loads nothing that they name.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from matensemble.chronicle import Attempt, Chronicle
 from matensemble.history import ChoreIndex
 from matensemble.model import ChoreState, Resources
 from matensemble.policy import is_satisfied
+from matensemble.preview import preview_arguments
 from matensemble.records import JournalRecord, about, read_records
 from matensemble.replay import UNTOUCHED, Replay
 from matensemble.results import read_error_record
@@ -35,6 +37,7 @@ from matensemble.waiting import (
     why_not_again,
 )
 from matensemble.workdir import ERROR, STDERR, STDOUT, RunDir
+from matensemble.workflow import Workflow
 
 MAX_NAMED = 5
 MAX_CHAIN = 10
@@ -94,6 +97,12 @@ class Explanation:
     """All that were begun."""
     remarks: tuple[str, ...]
     """What befell it besides, oldest first."""
+    call: str
+    """What is run: function and arguments as far as they can be shown, or command."""
+    resources: str
+    """What it asks for now."""
+    environment: tuple[str, ...]
+    """Names of the variables that it sets, in order."""
     not_reused: str
     """Why it runs although results of an earlier run were to be reused; empty where it was reused,
     or nobody asked for that."""
@@ -131,6 +140,7 @@ class _Explainer:
     def __init__(self, run: RunDir, chore_id: str, now: datetime) -> None:
         self._run = run
         self._now = now
+        self._workflow = Workflow.read(run)
         self._index = ChoreIndex(run)
         self._chore = self._index[chore_id]
         records: list[JournalRecord] = []
@@ -182,7 +192,8 @@ class _Explainer:
                 because = self._why_failed()
                 failure = self._failure(chore.id)
             case ChoreState.SUBMITTED:
-                because = ("handed to the executor, which has not started it yet",)
+                taker = "a warm worker" if self._is_pooled else "the executor"
+                because = (f"handed to {taker}, which has not started it yet",)
                 because += self._why_nothing_happens()
             case ChoreState.RUNNING:
                 because = tuple(filter(None, (self._how_it_runs(), *self._why_nothing_happens())))
@@ -198,6 +209,9 @@ class _Explainer:
             failure=failure,
             attempts=tuple(self._with_directories()),
             remarks=tuple(self._chronicle.remarks),
+            call=self._describe_call(),
+            resources=self._resources().describe(),
+            environment=self._environment(),
             not_reused=why_not_reused(self._run, chore.id) or "",
         )
 
@@ -331,7 +345,27 @@ class _Explainer:
             way.append(below[way[-1]])
         return tuple(way[::-1]) if way[-1] == self._chore.id else (self._chore.id, root)
 
+    # --- what is run --------------------------------------------------------------------------
+
+    def _describe_call(self) -> str:
+        """Say what is run: it stands in no file of a chore that ran on a warm worker."""
+        chore = self._chore
+        arguments = preview_arguments(self._workflow, chore)
+        if chore.callable is not None:
+            return f"{chore.callable}({arguments or ''})"
+        # Of a command with arguments the header holds a preview, which is redacted as well.
+        return shlex.join(chore.command or ())
+
+    def _environment(self) -> tuple[str, ...]:
+        return tuple(sorted(self._workflow.read_env(self._chore.env_place) or ()))
+
     # --- attempts -----------------------------------------------------------------------------
+
+    @property
+    def _is_pooled(self) -> bool:
+        """Whether its latest attempt went to a warm worker."""
+        attempts = self._chronicle.attempts
+        return bool(attempts) and attempts[-1].is_pooled
 
     def _how_it_runs(self) -> str:
         attempts = self._chronicle.attempts
@@ -341,6 +375,8 @@ class _Explainer:
             words.append(f"for {describe_seconds(self._now.timestamp() - started_at)}")
         if self._standing.host:
             words.append(f"on {self._standing.host}")
+        if self._is_pooled:
+            words.append("by a warm worker")
         if (limit := self._resources().duration) is not None:
             words.append(f"with a limit of {describe_seconds(limit)}")
         return " ".join(words)

@@ -169,6 +169,8 @@ class ChoreHistory:
         self.chore_id = chore_id
         self._run = run
         self._wanted = about(chore_id)
+        self.is_pooled = False
+        """Whether its latest attempt went to a warm worker, which leaves no empty files."""
         self._replay = Replay()
         self._seen: list[tuple[int, int | None]] = []  # journals by inode, and what counts of each
         self._offset = 0  # read of the last of them
@@ -226,6 +228,8 @@ class ChoreHistory:
                 ):
                     if record is not None:
                         self._replay.apply(record)
+                        if record.kind == RecordKind.SUBMIT_INTENT:
+                            self.is_pooled = bool(record.fields.get("p"))
                     if is_last:
                         self._offset = end
             self._seen = seen

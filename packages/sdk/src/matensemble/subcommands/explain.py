@@ -67,6 +67,11 @@ def describe(explanation: Explanation, run: RunDir) -> Iterator[str]:
         yield f"{INDENT}no earlier result was reused: {clean_line(explanation.not_reused)}"
     if len(explanation.chain) > 2:
         yield INDENT + clean_line(" ← ".join(explanation.chain))
+    yield ""
+    yield "What it runs:"
+    yield INDENT + clean_line(explanation.call)
+    sets = f", and sets {', '.join(explanation.environment)}" if explanation.environment else ""
+    yield f"{INDENT}asks for {clean_line(explanation.resources + sets)}"
     if explanation.attempts:
         yield ""
         yield "Attempts:"
@@ -90,6 +95,8 @@ def _describe_attempt(attempt: Attempt, run: RunDir) -> Iterator[str]:
         text += f" after {describe_seconds(attempt.seconds)}"
     if attempt.host:
         text += f" on {attempt.host}"
+    if attempt.is_pooled:
+        text += " (warm worker)"
     why = attempt.reason
     if attempt.exit_code:
         why += f" (exit code {attempt.exit_code})"

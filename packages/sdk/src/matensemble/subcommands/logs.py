@@ -53,7 +53,9 @@ def logs(directory: str, chore: str, stderr: bool, follow: bool, attempt: int | 
     path = run.chore_file(chore_id, name)
     write = _make_writer()
     if follow and not history.has_ended and not path.exists():
-        _note(f"{chore_id} has not started yet; waiting")
+        has_started = history.state is ChoreState.RUNNING
+        what = f"printed nothing to {name}" if has_started else "not started"
+        _note(f"{chore_id} has {what} yet; waiting")
     is_empty = True
     for data in _follow(path, _make_ending(run, history)) if follow else _read(path):
         is_empty = False
@@ -166,4 +168,7 @@ def _explain(chore_id: str, history: ChoreHistory, path: Path) -> str:
         return f"{chore_id} has not started yet{because}"
     if history.state is ChoreState.SKIPPED:
         return f"{chore_id} was skipped{because}"
+    if history.is_pooled:
+        hint = "a warm worker keeps one only where something was printed"
+        return f"{chore_id} ({state}{because}) has no {path.name}; {hint}"
     return f"{chore_id} has no {path.name}: it is {state}{because}"
