@@ -138,6 +138,12 @@ def test_says_what_holds_the_whole_run(explain, status, words):
     assert told["because"][0] == told["hold"]
 
 
+@pytest.mark.parametrize(("fields", "taker"), [({}, "the executor"), ({"p": 1}, "a warm worker")])
+def test_says_what_it_was_handed_to(explain, fields, taker):
+    told = explain("a", [header("a")], Journal().add("intent", "a", **fields))
+    assert told["because"][0] == f"handed to {taker}, which has not started it yet"
+
+
 def test_waits_before_another_attempt(explain):
     patient = header("a", policy={"retry": {"limit": 2, "delay": 100.0}})
     journal = Journal().run("a")

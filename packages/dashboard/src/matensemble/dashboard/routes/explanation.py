@@ -290,7 +290,9 @@ class _Explainer:
             text = f"gathers the results of {names}: waits until all chores of an earlier stage"
             lines.append(f"{text} ended")
         elif state is ChoreState.SUBMITTED:
-            lines.append("handed to the executor, which has not started it yet")
+            is_pooled = bool(self._attempts) and self._attempts[-1]["is_pooled"]
+            taker = "a warm worker" if is_pooled else "the executor"
+            lines.append(f"handed to {taker}, which has not started it yet")
         elif state is not ChoreState.READY and (told := describe_standing(self._standing)):
             lines.append(told)
         lines += [hold] if hold else []
