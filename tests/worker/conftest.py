@@ -19,6 +19,9 @@ from matensemble.chore import ChoreRegistry, Place
 from matensemble.environment import inheritable
 from matensemble.workdir import RunDir
 
+sys.path.append(str(Path(__file__).parent))
+pytest.register_assert_rewrite("pool_harness")
+
 MODULE = ("-P", "-m", "matensemble.runtime_worker")
 
 

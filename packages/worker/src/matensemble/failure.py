@@ -2,7 +2,7 @@
 
 Owns the reason code, the exit code and the bounds of what is written. It must report whatever the
 function raised, also exceptions that cannot be shown or pickled. Called by
-`matensemble.runtime_worker` only, and loaded only when a chore fails.
+`matensemble.runtime_worker` and `matensemble.pool.slot`, and loaded only when a chore fails.
 
 Which task speaks
 -----------------
@@ -216,6 +216,8 @@ def _is_own(file: str) -> bool:
     folder, name = os.path.split(file)
     if name in ("wire.py", "references.py"):
         return folder == os.path.dirname(wire.__file__)
+    if name == "slot.py":
+        return folder == os.path.join(os.path.dirname(__file__), "pool")
     return folder == os.path.dirname(__file__) and name.removesuffix(".py") in _WORKER_FILES
 
 

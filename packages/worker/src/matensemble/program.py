@@ -1,8 +1,9 @@
-"""Replace the worker by the program of an executable chore.
+"""The program of an executable chore: its command resolved, its inputs written, its start.
 
 Owns what happens between frozen arguments and `exec`: references become text, input files are
-written, signal dispositions are restored. Called by `matensemble.runtime_worker` only, which loads
-this module for executables only; so it is as light as that one.
+written, signal dispositions are restored. Called by `matensemble.runtime_worker`, which replaces
+itself by the program, and by `matensemble.pool.slot`, which only resolves it; both load this module
+for executables only, so it is as light as they are.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from matensemble.runtime_worker import Task
 
 
-def execute(task: Task) -> NoReturn:
-    """Resolve the command, write the inputs and become the program.
+def resolve(task: Task) -> list[str]:
+    """Write the inputs and return the command.
 
     Raises
     ------
@@ -30,7 +31,7 @@ def execute(task: Task) -> NoReturn:
     ChoreFailedError
         If the chore that it refers to failed: a program can be given no error.
     OSError
-        If an input cannot be written or the program cannot be executed; `task.stage` tells which.
+        If an input cannot be written.
     """
     elements, inputs = task.load_arguments() or (task.record["command"], {})
     task.stage = "read"  # the text of an executable's result is read from its stdout
@@ -42,6 +43,20 @@ def execute(task: Task) -> NoReturn:
     task.stage = "commit"
     for name, content in contents.items():
         _write_input(task, name, content)
+    return command
+
+
+def execute(task: Task) -> NoReturn:
+    """Resolve the command, write the inputs and become the program.
+
+    Raises
+    ------
+    ResultMissingError, ResultCorruptError, ChoreFailedError
+        As `resolve`.
+    OSError
+        If an input cannot be written or the program cannot be executed; `task.stage` tells which.
+    """
+    command = resolve(task)
     task.stage = "execute"
     # Python ignores these, and what is ignored stays ignored in the program.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):

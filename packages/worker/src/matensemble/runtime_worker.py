@@ -49,12 +49,15 @@ USAGE = "usage: python -P -m matensemble.runtime_worker --chore-id ID --spec-fil
 class Task:
     """One task of one attempt of a chore: what the process is there for.
 
+    A slot of a warm worker (`matensemble.pool.slot`) runs one after the other, with ways of its own
+    to find a function, to read a file and to write a result.
+
     Parameters
     ----------
     chore_id
         The chore that the record must be of.
-    spec_file
-        Path of its record.
+    chore_dir
+        Its directory, absolute.
     rank
         Rank of this task, from 0.
 
@@ -67,12 +70,11 @@ class Task:
         The chore's record; empty until it was read.
     """
 
-    def __init__(self, chore_id: str, spec_file: str, rank: int) -> None:
+    def __init__(self, chore_id: str, chore_dir: str, rank: int = 0) -> None:
         self.chore_id = chore_id
-        self.spec_file = os.path.abspath(spec_file)
         self.rank = rank
-        self.chore_dir = os.path.dirname(self.spec_file)
-        self.run_dir = os.path.dirname(os.path.dirname(self.chore_dir))
+        self.chore_dir = chore_dir
+        self.run_dir = os.path.dirname(os.path.dirname(chore_dir))
         self.stage: Stage = "read"
         self.record: dict[str, Any] = {}
         self.loads: Callable[[bytes], Any] = _loads
@@ -81,9 +83,25 @@ class Task:
         """Return the path of one of the chore's own files."""
         return f"{self.chore_dir}/{name}"
 
-    def run(self) -> None:
-        """Run the chore to its committed result; an executable does not return."""
-        self.record = record = self._read_record()
+    def take(self, path: str, data: bytes) -> None:
+        """Take what a record says for what is to be done.
+
+        Parameters
+        ----------
+        path
+            Where it comes from, for people.
+        data
+            The record, as `wire.encode_record` made it.
+
+        Raises
+        ------
+        FormatError
+            If it is no record, or that of another chore.
+        """
+        record = wire.decode_record(path, data)
+        if record["id"] != self.chore_id:
+            raise FormatError(path, f"is the record of {record['id']}, not of {self.chore_id}")
+        self.record = record
         if record.get("num_tasks") == 1:
             self.rank = 0  # rank variables that stand in the environment are someone else's
         if "cloudpickle" in record:
@@ -91,6 +109,13 @@ class Task:
 
             if light_pickle.can_load(record["cloudpickle"]):
                 self.loads = light_pickle.loads
+
+    def run(self) -> bytes:
+        """Run the chore to its committed result and return its pickle.
+
+        An executable does not return; a task that is not the first returns no bytes.
+        """
+        record = self.record
         if record["kind"] == "executable":
             from matensemble import program
 
@@ -104,7 +129,7 @@ class Task:
             if self.rank == 0:
                 spawned.write(self, specs)
             value = len(specs)
-        self._commit(value)
+        return self._commit(value)
 
     def load_arguments(self) -> Any:
         """Return the chore's frozen arguments, references replaced; None where it has none."""
@@ -113,41 +138,27 @@ class Task:
         if place is None:
             return None
         file, offset, size = place
-        data = wire.read_trusted(f"{self.run_dir}/{file}", offset, size)
+        data = self.read(f"{self.run_dir}/{file}", offset, size)
         self.stage = "load"
         return wire.thaw(data, Upstream(self).load, self.loads)
 
-    def _read_record(self) -> dict[str, Any]:
-        record = wire.decode_record(self.spec_file, wire.read_trusted(self.spec_file))
-        if record["id"] != self.chore_id:
-            raise FormatError(
-                self.spec_file, f"is the record of {record['id']}, not of {self.chore_id}"
-            )
-        return record
+    def read(self, path: str, offset: int, size: int) -> bytes:
+        """Return a part of a file of the run that holds pickles."""
+        return wire.read_trusted(path, offset, size)
 
-    def _call(self) -> Any:
-        name = self.record["callable"]
+    def find_function(self, name: str) -> Callable[..., Any]:
+        """Return a registered function."""
         data = wire.read_trusted(f"{self.run_dir}/{workdir.registry_file(name)}")
         self.stage = "load"
-        function = self.loads(data)
+        function: Callable[..., Any] = self.loads(data)
         # Modules live to the end, so no collection need look at them, not even the last one at
         # exit: that one alone costs a sixth of a short chore. Arguments stay collectable.
         gc.freeze()
         gc.enable()
-        args, kwargs = self.load_arguments() or ((), {})
-        sys.argv = [name]
-        self.stage = "call"
-        return function(*args, **kwargs)
+        return function
 
-    def _commit(self, value: object) -> None:
-        self._flush()
-        if self.rank != 0:
-            return
-        try:
-            payload = wire.dumps(value)
-        except UnpicklableError as error:
-            what = f"the result of {self.record['name']!r}"
-            raise UnpicklableError(what, error.culprit, error.cause) from error.__cause__
+    def write_result(self, payload: bytes) -> None:
+        """Commit a pickled result."""
         record = self.record
         wire.write_result(
             self.path(workdir.RESULT),
@@ -156,6 +167,26 @@ class Task:
             chore_id=record["id"],
             durable=record.get("durable", False),
         )
+
+    def _call(self) -> Any:
+        name = self.record["callable"]
+        function = self.find_function(name)
+        args, kwargs = self.load_arguments() or ((), {})
+        sys.argv = [name]
+        self.stage = "call"
+        return function(*args, **kwargs)
+
+    def _commit(self, value: object) -> bytes:
+        self._flush()
+        if self.rank != 0:
+            return b""
+        try:
+            payload = wire.dumps(value)
+        except UnpicklableError as error:
+            what = f"the result of {self.record['name']!r}"
+            raise UnpicklableError(what, error.culprit, error.cause) from error.__cause__
+        self.write_result(payload)
+        return payload
 
     def _flush(self) -> None:
         """Let what the function printed reach its file before the result says that it is done."""
@@ -201,22 +232,28 @@ class Upstream:
 
     def _python_result(self, dep: Mapping[str, Any]) -> Any:
         task, chore_id = self._task, dep["id"]
-        path = f"{task.run_dir}/{workdir.chore_file(chore_id, workdir.RESULT)}"
-        task.stage = "read"
-        try:
-            data = wire.read_result(path, chore_id)
-        except (ResultMissingError, OSError) as error:
-            # A network file system may remember that it was not there, or another file in its
-            # place (ESTALE); listing asks the server.
-            if not _is_listed(path, error):
-                raise
-            data = wire.read_result(path, chore_id)
+        data = dep.get("data")
+        if data is None:
+            data = self._read(chore_id)
         task.stage = "load"
         try:
             return task.loads(data)
         except Exception as error:
             error.add_note(f"This happened while the result of {chore_id} was loaded.")
             raise
+
+    def _read(self, chore_id: str) -> bytes:
+        task = self._task
+        path = f"{task.run_dir}/{workdir.chore_file(chore_id, workdir.RESULT)}"
+        task.stage = "read"
+        try:
+            return wire.read_result(path, chore_id)
+        except (ResultMissingError, OSError) as error:
+            # A network file system may remember that it was not there, or another file in its
+            # place (ESTALE); listing asks the server.
+            if not _is_listed(path, error):
+                raise
+            return wire.read_result(path, chore_id)
 
     def _failure(self, dep: Mapping[str, Any]) -> Any:
         from matensemble import ignored
@@ -259,8 +296,10 @@ def main() -> int:
     script_dir = os.environ.get(environment.SCRIPT_DIR)
     if script_dir and script_dir not in sys.path:
         sys.path.append(script_dir)
-    task = Task(options["--chore-id"], options["--spec-file"], find_rank(os.environ))
+    spec_file = os.path.abspath(options["--spec-file"])
+    task = Task(options["--chore-id"], os.path.dirname(spec_file), find_rank(os.environ))
     try:
+        task.take(spec_file, wire.read_trusted(spec_file))
         task.run()
     except BaseException as error:  # sys.exit and interrupts too: the function did not return
         from matensemble import failure

@@ -1,0 +1,227 @@
+"""A slot as its node sees it: what it was given, what it has answered, what it has not read.
+
+Owns the node's end of a slot's socket and the order of what was sent through it. Starts no process
+and decides nothing; `node` does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections import deque
+from contextlib import suppress
+from time import monotonic
+from typing import NamedTuple
+
+from matensemble.pool import packet
+from matensemble.pool.shares import Share
+from matensemble.pool_messages import Order, Payload, decode_payload
+
+_TYPE = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+LINK_SECONDS = 0.25
+"""How long a chore runs before its output is given its final name, and between two looks for it."""
+_LARGEST_READ = 2 * packet.MAX_PACKET_BYTES
+
+
+class Item:
+    """One attempt of a chore at a worker.
+
+    Attributes
+    ----------
+    started
+        When it started, by the monotonic clock, as far as the node knows; None: it has not.
+    deadline
+        When it is to be ended; None: no limit, or not started.
+    is_told
+        Whether the driver knows that it runs.
+    look_at
+        When to look for its output again.
+    slot
+        The slot that it was sent to.
+    job, share
+        Of a program that runs: what the keeper knows it by, and what it holds.
+    """
+
+    __slots__ = (
+        *("deadline", "duration", "is_told", "job", "look_at", "order", "payload"),
+        *("share", "slot", "started"),
+    )
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.duration = order.duration
+        self.payload: Payload | None = None  # once it was needed
+        self.slot: SlotHandle | None = None
+        self.job: str | None = None
+        self.share: Share | None = None
+        self.started: float | None = None
+        self.deadline: float | None = None
+        self.look_at = 0.0
+        self.is_told = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Chore and attempt."""
+        return self.order.chore_id, self.order.attempt
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of cores and GPUs."""
+        return self.order.cores, self.order.gpus
+
+    def read_payload(self) -> Payload:
+        """Return what it is."""
+        if self.payload is None:
+            self.payload = decode_payload(self.order.payload)
+        return self.payload
+
+
+class Reply(NamedTuple):
+    """What a slot said."""
+
+    flags: int
+    exit_code: int
+    elapsed: float
+    data: bytes | None
+
+
+class SlotHandle:
+    """One slot.
+
+    Parameters
+    ----------
+    job
+        What the keeper knows its process by.
+    share
+        The cores and GPUs that its process is bound to; they are held while it has something to do.
+    directory
+        Where its files are.
+
+    Attributes
+    ----------
+    given
+        What it was sent and has not answered, in order; it is at the first of them, or further.
+    is_ready
+        Whether its process has come up.
+    is_retiring
+        Whether it takes nothing more.
+    """
+
+    __slots__ = (
+        *("_far", "_near", "_prefix", "_spilled", "given", "is_ready", "is_retiring"),
+        *("job", "share", "started"),
+    )
+
+    def __init__(self, job: str, share: Share, directory: str) -> None:
+        self.job = job
+        self.share = share
+        self._prefix = f"{directory}/{job.replace('/', '-')}"
+        self._near, self._far = socket.socketpair(socket.AF_UNIX, _TYPE)
+        self._near.setblocking(False)  # and not the far end: the slot waits at it
+        self._spilled = 0
+        self.started = monotonic()
+        self.given: deque[Item] = deque()
+        self.is_ready = False
+        self.is_retiring = False
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when the slot says something."""
+        return self._near.fileno()
+
+    @property
+    def channel(self) -> int:
+        """The end of the socket that the slot's process receives."""
+        return self._far.fileno()
+
+    @property
+    def stdout(self) -> str:
+        """The file that the slot's standard output is."""
+        return f"{self._prefix}.stdout"
+
+    @property
+    def stderr(self) -> str:
+        """The file that the slot's standard error is."""
+        return f"{self._prefix}.stderr"
+
+    def send(self, item: Item, kind: int) -> bool:
+        """Send a request; return False where the socket is full.
+
+        Raises
+        ------
+        OSError
+            If a large payload cannot be put into a file.
+        """
+        self._spilled += 1
+        order = item.order
+        request = packet.encode_request(
+            kind, order.wants, order.payload, f"{self._prefix}.{self._spilled}.request"
+        )
+        try:
+            self._near.send(request)
+        except OSError:  # full, or its process is gone, which the keeper tells
+            packet.decode_request(request)  # for its file
+            return False
+        item.slot = self
+        if not self.given:
+            self.begin(item)
+        self.given.append(item)
+        return True
+
+    def begin(self, item: Item) -> None:
+        """Note that an item is what the slot is at."""
+        now = item.started = monotonic()
+        item.look_at = now + LINK_SECONDS
+        item.deadline = None if item.duration is None else now + item.duration
+
+    def receive(self) -> list[Reply]:
+        """Return what the slot has said since."""
+        replies = []
+        with suppress(OSError):
+            while data := self._near.recv(_LARGEST_READ):
+                replies.append(Reply(*packet.decode_reply(data)))
+        return replies
+
+    def recall(self) -> list[Item]:
+        """Take back what the slot has not read, in the order in which it was sent."""
+        number = 0
+        with suppress(OSError):
+            while request := self._far.recv(_LARGEST_READ, socket.MSG_DONTWAIT):
+                packet.decode_request(request)  # for its file
+                number += 1
+        taken = [self.given.pop() for _ in range(number)]
+        for item in taken:
+            item.slot = item.started = item.deadline = None
+        taken.reverse()
+        return taken
+
+    def link_output(self, item: Item) -> bool:
+        """Give what the chore at hand has written its final name; return whether it has written.
+
+        Only where nothing else has been sent to the slot: it could be that one's output.
+        """
+        payload = item.read_payload()
+        is_linked = True
+        for own, final in ((self.stdout, payload.stdout), (self.stderr, payload.stderr)):
+            try:
+                if os.stat(own).st_size:
+                    os.link(own, final)
+                else:
+                    is_linked = False
+            except OSError:  # linked before, renamed by now, or the chore's directory is gone
+                continue
+        return is_linked
+
+    def hang_up(self) -> None:
+        """Let the slot end when it has answered what it has read."""
+        self.is_retiring = True
+        with suppress(OSError):
+            self._near.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the socket and remove the slot's files; its process has ended."""
+        self._near.close()
+        self._far.close()
+        for path in (self.stdout, self.stderr):
+            with suppress(OSError):
+                os.unlink(path)

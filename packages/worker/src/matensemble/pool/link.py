@@ -1,0 +1,84 @@
+"""A worker's connection to its driver.
+
+Owns the ZeroMQ socket and nothing of what is said; the messages are `matensemble.pool_messages`.
+Called by `node`; the only module of the worker that imports `zmq`.
+"""
+
+from __future__ import annotations
+
+import zmq
+
+from matensemble.pool_messages import (
+    Address,
+    FromDriver,
+    FromWorker,
+    decode_from_driver,
+    encode,
+)
+
+LINGER_SECONDS = 2.0
+"""How long the last words of a worker may take on their way."""
+
+
+class Link:
+    """A connection to the driver; it connects, and connects again, by itself.
+
+    Parameters
+    ----------
+    address
+        Where the driver is, and the keys.
+    name
+        What the driver's socket knows this one by.
+    """
+
+    def __init__(self, address: Address, name: str) -> None:
+        self._context = zmq.Context()
+        socket = self._socket = self._context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.ROUTING_ID, name.encode())
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.LINGER, int(LINGER_SECONDS * 1000))
+        if address.server_key is not None:
+            assert address.worker_public is not None and address.worker_secret is not None
+            socket.curve_serverkey = address.server_key.encode()
+            socket.curve_publickey = address.worker_public.encode()
+            socket.curve_secretkey = address.worker_secret.encode()
+        if address.endpoint.startswith("tcp://"):
+            socket.setsockopt(zmq.IPV6, 1)
+        socket.connect(address.endpoint)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when something may have come.
+
+        It tells once: whoever waits for it has to `receive` all there is before, also after `send`.
+        """
+        return self._socket.FD
+
+    def has_message(self) -> bool:
+        """Return whether something has come."""
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & int(zmq.POLLIN))
+
+    def receive(self) -> list[FromDriver]:
+        """Return what has come.
+
+        Raises
+        ------
+        FormatError
+            If something is no message of this format.
+        """
+        messages: list[FromDriver] = []
+        while True:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return messages
+            messages.append(decode_from_driver(frames))
+
+    def send(self, message: FromWorker) -> None:
+        """Send a message; it is kept while there is no connection."""
+        self._socket.send_multipart(encode(message), zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Close the connection when what was sent is on its way, at most `LINGER_SECONDS`."""
+        self._socket.close()
+        self._context.term()

@@ -1,0 +1,142 @@
+"""What a chore finds around it in a slot, and what is put right behind it.
+
+Owns environment, working directory, umask, signals, the standard streams of Python, and the look at
+what a chore left behind: threads, open files, child processes. Where that cannot be put right, the
+slot is to end. Called by `slot`.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # type: ignore[import-not-found]  # `signal` itself loads enum
+import os
+import sys
+from _thread import _count as _count_threads
+
+from matensemble import environment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+_OF_THE_SLOT = (
+    *(environment.JOBID, environment.TASK_RANK, environment.NUM_TASKS),
+    *("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+)
+"""Variables that a chore has also where it inherits none."""
+_SIGNALS = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+
+
+class Surroundings:
+    """What chores of this process find, as it was when the process started."""
+
+    def __init__(self) -> None:
+        self._home = "/"  # keeps no directory of a run busy
+        self._variables: dict[bytes, bytes] = vars(os.environ)["_data"]
+        self._inherited = dict(self._variables)
+        kept = {os.fsencode(name) for name in _OF_THE_SLOT}
+        self._bare = {name: value for name, value in self._inherited.items() if name in kept}
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._handlers = [signal.getsignal(number) for number in _SIGNALS]
+        self._streams = (sys.stdin, sys.stdout, sys.stderr)
+        self._note()
+
+    def _note(self) -> None:
+        """Take what is there now for what belongs to the slot."""
+        self._num_modules = len(sys.modules)
+        self._num_threads = _count_threads()
+        self._free_descriptor = _find_free_descriptor()
+
+    def enter(self, cwd: str, env: Mapping[str, str], inherit: bool) -> None:
+        """Make the directory of a chore, enter it and set its variables.
+
+        Raises
+        ------
+        OSError
+            If there is no such directory and it cannot be made.
+        """
+        try:
+            os.mkdir(cwd, 0o700)
+            if self._umask & 0o700:
+                os.chmod(cwd, 0o700)
+        except FileExistsError:  # of an earlier attempt
+            pass
+        os.chdir(cwd)
+        wanted = dict(self._inherited if inherit else self._bare)
+        for name, value in env.items():
+            wanted[os.fsencode(name)] = os.fsencode(value)
+        self._set_variables(wanted)
+        script_dir = env.get(environment.SCRIPT_DIR)
+        if script_dir and script_dir not in sys.path:
+            sys.path.append(script_dir)
+
+    def _set_variables(self, wanted: dict[bytes, bytes]) -> None:
+        present = self._variables
+        if present == wanted:
+            return
+        for name in [name for name in present if name not in wanted]:
+            del os.environb[name]
+        for name, value in wanted.items():
+            if present.get(name) != value:
+                os.environb[name] = value
+
+    def leave(self) -> bool:
+        """Put right what a chore changed; return whether the next one finds what this one found.
+
+        Raises
+        ------
+        OSError
+            If it cannot be put right.
+        """
+        os.chdir(self._home)
+        os.umask(self._umask)
+        is_whole = self._restore_signals() and self._restore_streams() and not _has_children()
+        if len(sys.modules) != self._num_modules:
+            # What modules open and start at their import stays for every later chore.
+            self._note()
+        return (
+            is_whole
+            and _count_threads() <= self._num_threads
+            and _find_free_descriptor() == self._free_descriptor
+        )
+
+    def _restore_signals(self) -> bool:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        if signal.pthread_sigmask(signal.SIG_BLOCK, ()):
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        present = [signal.getsignal(number) for number in _SIGNALS]
+        if present != self._handlers:
+            for number, handler, own in zip(_SIGNALS, present, self._handlers, strict=True):
+                if handler is own:
+                    continue
+                if handler is None or own is None:  # set by other than Python
+                    return False
+                signal.signal(number, own)
+        return True
+
+    def _restore_streams(self) -> bool:
+        sys.stdin, sys.stdout, sys.stderr = self._streams
+        sys.__stdin__, sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc, assignment]
+        return not any(_is_closed(stream) for stream in self._streams)
+
+
+def _is_closed(stream: TextIO) -> bool:
+    return stream.closed
+
+
+def _find_free_descriptor() -> int:
+    """Return the lowest free descriptor: a file that stays open takes it."""
+    descriptor = os.dup(0)
+    os.close(descriptor)
+    return descriptor
+
+
+def _has_children() -> bool:
+    """Return whether a child process lives; what ended and was not waited for is cleared away."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
