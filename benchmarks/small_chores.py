@@ -64,12 +64,12 @@ def cases_of(kind: str, executor: str, slots: int, share: float, python: str) ->
     """Return what is compared: ours first, then the floor, then the others."""
     many, few = (max(1, round(count * share)) for count in (COLD_CHORES, COLD_CHORES // 4))
     own = our_case(kind, executor, slots, many)
-    if executor == "flux":
-        names = {"executorlib-flux": many} if kind == "calls" else {}
-    elif kind == "calls":
+    if kind == "programs":
+        names = {"hyperqueue": few, "processes": few}
+    elif executor == "flux":
+        names = {"executorlib-flux": many}
+    else:
         names = {"executorlib": many, "processes": many, "dask": few, "parsl": few}
-    else:  # the client of HyperQueue looks once a second, so it needs many
-        names = {"hyperqueue": many, "processes": few}
     return [own, *(peer_case(name, kind, slots, count, python) for name, count in names.items())]
 
 
@@ -117,22 +117,22 @@ class Comparison:
 
     def rows(self, measured: Mapping[str, Figures | str]) -> Iterator[Row | LeftOut]:
         """Yield the rows of all systems, warm and cold."""
+        for system, figures in measured.items():
+            if isinstance(figures, str):
+                yield LeftOut(self._target, f"{self._what}: {system}", figures)
         for start in STARTS:
-            title = f"{self._what}, {start} start"
-            yield from self._rows_of(title, start, measured)
+            yield from self._rows_of(f"{self._what}, {start} start", start, measured)
 
     def _rows_of(
         self, title: str, start: str, measured: Mapping[str, Figures | str]
-    ) -> Iterator[Row | LeftOut]:
+    ) -> Iterator[Row]:
         floor = measured[self._floor]
         for system, figures in measured.items():
-            what = f"{title}: {system}"
             if isinstance(figures, str):
-                yield LeftOut(self._target, what, figures)
                 continue
             yield Row(
                 self._target,
-                what,
+                f"{title}: {system}",
                 figures[start],
                 "chores/s",
                 None if isinstance(floor, str) else figures[start] / floor[start],
@@ -154,9 +154,11 @@ COMPARISONS: Mapping[tuple[str, str], Comparison] = {
         {"warm": 1.5, "cold": 1.2},
     ),
     ("programs", "local"): Comparison(
-        "S9", "`true`, local", peers.PEERS["hyperqueue"].title, {"warm": 1.0}
+        "S9", "`true` as a program, local", peers.PEERS["hyperqueue"].title, {"warm": 1.0}
     ),
-    ("programs", "flux"): Comparison("S9", "`true`, Flux", OURS, {}),
+    ("programs", "flux"): Comparison(
+        "S9", "`true` as a program, Flux", peers.PEERS["hyperqueue"].title, {"warm": 1.0}
+    ),
 }
 
 
