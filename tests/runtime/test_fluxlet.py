@@ -71,7 +71,7 @@ def test_jobspec_is_the_one_that_is_submitted(uri: str, tmp_path: Path) -> None:
         "attempt": 2,
         "epoch": 0,
     }
-    assert jobspec.attributes["system"]["constraints"] == {"and": [{"not": [{"ranks": ["0"]}]}]}
+    assert jobspec.attributes["system"]["constraints"] == {"not": [{"ranks": ["0"]}]}
 
 
 def test_needs_a_saved_run(uri: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from matensemble.model import Reason, Resources
 from matensemble.runtime.executors.base import JobEnded, Orphan
 from matensemble.runtime.executors.job_table import CANCEL_NOTE, Job, JobTable
 from matensemble.runtime.executors.jobspec import Label
-from matensemble.runtime.executors.resource_set import parse_idset, placement_of
+from matensemble.runtime.executors.resource_set import format_idset, parse_idset, placement_of
 from matensemble.runtime.scheduler.events import (
     AttemptLost,
     ChorePlaced,
@@ -209,6 +209,8 @@ def test_refused() -> None:
 def test_resource_sets() -> None:
     assert parse_idset("[0-2,5]") == [0, 1, 2, 5]
     assert parse_idset("") == []
+    assert format_idset([5, 0, 2, 1]) == "0-2,5"
+    assert format_idset([]) == ""
     assert placement_of(R, {2: 4}) == (Share(4, 3, 1),)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from matensemble.model import Resources
 from matensemble.runtime.executors.flux import load_flux
 from matensemble.runtime.executors.jobspec import JobspecEncoder, literal_argv
 from matensemble.runtime.executors.request import LaunchRequest
+from matensemble.runtime.executors.resource_set import parse_idset
 
 CWD = Path("/run/out/chore-a-0001")
 
@@ -130,11 +132,46 @@ def test_mpi_sets_pmi_and_keeps_the_exit_timeout() -> None:
     assert "exit-timeout" not in options
 
 
+def constraint(avoid: set[int], ranks: Sequence[int], barred: Sequence[int] = ()) -> Any:
+    options = {"ranks": ranks, "barred": barred}
+    return encode(options, avoid=frozenset(avoid))["attributes"]["system"].get("constraints")
+
+
 def test_barred_ranks_and_nodes_to_avoid_share_one_constraint() -> None:
-    options = {"ranks": (1, 2, 5), "barred": (0,)}
-    system = encode(options, avoid=frozenset({0, 2}))["attributes"]["system"]
-    assert system["constraints"] == {"and": [{"not": [{"ranks": ["0,1,5"]}]}]}
-    assert "constraints" not in encode()["attributes"]["system"]
+    ranks = (1, 2, 3, 5, 6, 7, 8)
+    assert constraint({0, 1, 3}, ranks, (0,)) == {"not": [{"ranks": ["0-2,5"]}]}
+    assert constraint(set(), ranks, (0,)) == {"not": [{"ranks": ["0"]}]}
+    assert constraint(set(), ranks) is None
+
+
+def test_a_job_that_is_pinned_names_its_nodes_and_not_all_others() -> None:
+    ranks = range(1, 1000)
+    others = {*range(999)} - {41}
+    assert constraint(others, ranks, (0,)) == {"ranks": ["42"]}
+    assert constraint(others - {42}, ranks, (0,)) == {"ranks": ["42-43"]}
+
+
+def test_a_job_that_may_use_no_node_is_for_flux_to_refuse() -> None:
+    assert constraint({0, 1}, (1, 2), (0,)) == {"not": [{"ranks": ["0-2"]}]}
+
+
+@given(
+    st.sets(st.integers(0, 40), min_size=1),
+    st.sets(st.integers(0, 40)),
+    st.sets(st.integers(0, 40), max_size=3),
+)
+def test_a_constraint_admits_exactly_the_ranks_that_are_left(
+    ranks: set[int], avoid: set[int], barred: set[int]
+) -> None:
+    usable = sorted(ranks - barred)
+    avoided = {index for index, rank in enumerate(usable) if rank in avoid}
+    found = constraint(avoided, usable, sorted(barred))
+    admitted = {*usable, *barred}
+    if found is not None and "ranks" in found:
+        admitted &= {*parse_idset(*found["ranks"])}
+    elif found is not None:
+        admitted -= {*parse_idset(*found["not"][0]["ranks"])}
+    assert admitted == {*usable} - avoid
 
 
 def test_extra_attributes() -> None:

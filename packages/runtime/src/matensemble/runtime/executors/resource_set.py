@@ -5,7 +5,7 @@ Pure: it needs no Flux. Called by the Flux executor.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from matensemble.runtime.scheduler.resources import Placement, Share
@@ -25,6 +25,17 @@ def parse_idset(text: str) -> list[int]:
             first, _, last = part.partition("-")
             ids.extend(range(int(first), int(last or first) + 1))
     return ids
+
+
+def format_idset(ids: Iterable[int]) -> str:
+    """Return numbers as an idset, shortest form: ``"0-3,7"``."""
+    runs: list[list[int]] = []
+    for number in sorted(ids):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def holdings(resource_set: Mapping[str, Any]) -> dict[int, tuple[int, int]]:
