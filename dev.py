@@ -278,6 +278,11 @@ def screenshots(_arguments: list) -> None:
     run(python, "docs/screenshots.py", env=activated())
 
 
+def benchmark(arguments: list) -> None:
+    """Measure the speed of everything, beside floors and other systems, in one table."""
+    run(set_up("dev"), "benchmarks", *arguments, env=activated())
+
+
 def wheels(_arguments: list) -> None:
     """Build the wheels and try each where nothing else is installed."""
     python = set_up("dev")
@@ -291,7 +296,9 @@ def wheels(_arguments: list) -> None:
     run(python, "tests/wheels/try_wheels.py", target, env=activated())
 
 
-COMMANDS = (example, test, torture, lint, types, imports, frontend, docs, screenshots, wheels)
+COMMANDS = (
+    example, test, torture, lint, types, imports, frontend, docs, screenshots, benchmark, wheels,
+)  # fmt: skip
 
 
 def main() -> None:
@@ -306,7 +313,7 @@ def main() -> None:
     by_name = {command.__name__: command for command in COMMANDS}
     parser.add_argument("command", choices=sorted(by_name), metavar="command")
     parser.add_argument(
-        "arguments", nargs=argparse.REMAINDER, help="passed on (example, test, torture)"
+        "arguments", nargs=argparse.REMAINDER, help="passed on (example, test, torture, benchmark)"
     )
     options = parser.parse_args()
     try:

@@ -121,25 +121,23 @@ class Comparison:
             if isinstance(figures, str):
                 yield LeftOut(self._target, f"{self._what}: {system}", figures)
         for start in STARTS:
-            yield from self._rows_of(f"{self._what}, {start} start", start, measured)
+            yield from self._rows_of(start, measured)
 
-    def _rows_of(
-        self, title: str, start: str, measured: Mapping[str, Figures | str]
-    ) -> Iterator[Row]:
+    def _rows_of(self, start: str, measured: Mapping[str, Figures | str]) -> Iterator[Row]:
         floor = measured[self._floor]
         for system, figures in measured.items():
             if isinstance(figures, str):
                 continue
             yield Row(
                 self._target,
-                f"{title}: {system}",
+                f"{self._what}, {start} start: {system}",
                 figures[start],
                 "chores/s",
                 None if isinstance(floor, str) else figures[start] / floor[start],
                 self._limits.get(start) if system == OURS else None,
                 at_least=True,
-                chart=f"{title}, chores a second",
-                bar=system,
+                chart=f"Chores a second: {self._what}",
+                bar=f"{system}, {start}",
             )
 
 
