@@ -7,6 +7,7 @@ const WORDS: Readonly<Record<string, string>> = {
   opened: "Started",
   taken_over: "Taken over",
   closed: "Ended:",
+  workers: "Workers:",
 };
 
 /** What happened to the run as a whole, newest first. */

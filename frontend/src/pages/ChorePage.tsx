@@ -177,7 +177,7 @@ function TabContent({ runId, answer, tab, attempt, addressOf }: TabContentProps)
       <Explanation runId={runId} choreId={chore.id} />
       {attempt !== null && <AttemptError {...shared} />}
       <AttemptTable chore={chore} attempts={attempts} addressOf={addressOf} />
-      <Call {...shared} answer={answer} />
+      <Call {...shared} answer={answer} hasRecord={attempts.length > 0 && !isPooled} />
       <div className="relatives">
         <RelativeTable runId={runId} choreId={chore.id} direction="upstream" />
         <RelativeTable runId={runId} choreId={chore.id} direction="downstream" />

@@ -237,7 +237,7 @@ it("says what a chore on a warm worker left, and what it did not", async () => {
         environment_names: ["OMP_NUM_THREADS", "SEED"],
       }),
     ),
-    refuse(`${CHORE_URL}/metadata`, 404, "there is no metadata.json"),
+    refuse(`${CHORE_URL}/metadata`, 500, "was asked for"),
     refuse(`${CHORE_URL}/artifacts`, 404, "there are no files"),
     refuse(`${CHORE_URL}/log`, 404, "there is no stdout"),
   );

@@ -10,14 +10,15 @@ interface CallProps {
   attempt: AttemptChoice;
   /** From the header of the chore, which is there before its first attempt. */
   answer: Schemas["ChoreResponse"];
+  /** Whether it left a record of its start; a warm worker leaves none. */
+  hasRecord: boolean;
 }
 
 /** Already said elsewhere on the page, or only for programs. */
 const KNOWN = new Set(["format", "id", "name", "attempt", "nice", "callable", "arguments", "command"]);
 
-export function Call({ runId, choreId, attempt, answer }: CallProps) {
-  const isStarted = answer.attempts.length > 0;
-  const { data: found, isLoading } = useRecord(runId, choreId, attempt, "metadata", isStarted);
+export function Call({ runId, choreId, attempt, answer, hasRecord }: CallProps) {
+  const { data: found, isLoading } = useRecord(runId, choreId, attempt, "metadata", hasRecord);
   if (found == null && answer.callable !== "") {
     return isLoading ? null : <HeaderCall answer={answer} />;
   }
@@ -80,7 +81,7 @@ function namesOf({ environment_names: names }: Schemas["ChoreResponse"]): { envi
 }
 
 /** The error that an earlier attempt left. */
-export function AttemptError({ runId, choreId, attempt }: Omit<CallProps, "answer">) {
+export function AttemptError({ runId, choreId, attempt }: Omit<CallProps, "answer" | "hasRecord">) {
   const record = useRecord(runId, choreId, attempt, "error").data?.content;
   return record === undefined ? null : (
     <ErrorText
