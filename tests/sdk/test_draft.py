@@ -58,6 +58,12 @@ CHORES = st.tuples(
 )
 
 
+def template_of(command=None, **fields):
+    """Return a template as `Recording` makes it: of a program, with its command put in last."""
+    template = Template(**fields)
+    return template if command is None else template.with_command(command)
+
+
 def at(content, place):
     return content[place.offset : place.offset + place.size] if place else b""
 
@@ -68,7 +74,7 @@ def test_headers_are_those_of_the_chores(recorded):
     draft = Draft(Path("nowhere"))
     places, ids, offset = [], [], 0
     for fields, data, deps, after, _ in recorded:
-        ids.append(draft.add(Template(**fields), data, deps, after))
+        ids.append(draft.add(template_of(**fields), data, deps, after))
         places.append(Place(ARGUMENTS, offset, len(data)) if data else None)
         offset += len(data or b"")
     tail = Tail(ARGUMENTS, draft.arguments.size)

@@ -216,6 +216,30 @@ def test_exec_with_everything(pipe):
     assert chores[plain.chore_id].arguments is None
 
 
+def test_programs_of_one_group_differ_in_what_they_were_asked_for(pipe):
+    asked = [
+        {},
+        {"nice": 3},
+        {"cores_per_task": 2},
+        {"success_codes": [0, 3]},
+        {"retries": 2},
+        {"outputs": {"log": "a.log"}},
+        {"env": {"A": "1"}},
+        {"env": {"A": "2"}},
+    ]
+    refs = [pipe.exec(["true", str(i)], name="x", **one) for i, one in enumerate(2 * asked)]
+    workflow, chores = saved(pipe)
+    for index, ref in enumerate(refs):
+        chore, one = chores[ref.chore_id], (2 * asked)[index]
+        assert chore.command == ("true", str(index))
+        assert chore.nice == one.get("nice", 0)
+        assert chore.resources.cores_per_task == one.get("cores_per_task", 1)
+        assert chore.success_codes == tuple(one.get("success_codes", (0,)))
+        assert (chore.policy.retry is not None) is ("retries" in one)
+        assert chore.outputs == one.get("outputs", {})
+        assert workflow.read_env(chore.env_place) == one.get("env")
+
+
 @pytest.mark.parametrize("spelling", ["bolo_list", "triggers"])
 def test_strategy(pipe, spelling):
     energy = pipe.chore(name="energy")(step)

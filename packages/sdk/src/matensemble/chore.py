@@ -77,6 +77,8 @@ def check_success_codes(codes: object) -> tuple[int, ...]:
     InvalidOptionError
         If they are not integers from -64 (a signal) to 255, or there is none.
     """
+    if type(codes) is tuple and len(codes) == 1 and type(codes[0]) is int and not codes[0]:
+        return codes  # as nearly always
     expected = "exit codes from 0 to 255, or -1 to -64 for signals, at least one"
     if isinstance(codes, int) and not isinstance(codes, bool):
         codes = (codes,)

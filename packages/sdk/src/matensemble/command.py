@@ -133,13 +133,21 @@ def _split(name: str, command: Command) -> list[Any]:
 def _element(name: str, item: object) -> object:
     if isinstance(item, OutputReference):
         return item
+    if type(item) is str:  # nearly all are: nothing else is to be asked, each question costs
+        return _checked(name, item)
     if isinstance(item, bool) or not isinstance(item, (str, int, float, os.PathLike)):
         raise InvalidCommandError(
             name, f"holds {item!r}; elements are text, numbers, paths or references"
         )
     text = os.fspath(item) if isinstance(item, os.PathLike) else str(item)
-    if not isinstance(text, str) or "\0" in text:
+    if not isinstance(text, str):
         raise InvalidCommandError(name, f"holds {item!r}, which no program can receive")
+    return _checked(name, text)
+
+
+def _checked(name: str, text: str) -> str:
+    if "\0" in text:
+        raise InvalidCommandError(name, f"holds {text!r}, which no program can receive")
     if REFERENCE_IN_TEXT in text:
         raise InvalidCommandError(name, "holds a reference inside text; make it an own element")
     return text

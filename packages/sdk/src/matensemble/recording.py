@@ -351,16 +351,16 @@ class Recording(ABC):
             frozen = freeze_command(name, command, inputs, outputs, by_value=by_value, source=self)
         except (UnknownReferenceError, UnpicklableError) as error:
             raise _about(self._draft.next_id(name or "exec"), error) from error.__cause__
-        template = Template(
+        template = self._template_of_program(
             frozen.name,
-            ChoreType.EXECUTABLE,
-            asked,
-            nice=check_nice(nice),
-            success_codes=check_success_codes(success_codes),
-            command=frozen.command,
-            outputs={key: os.fspath(path) for key, path in outputs.items()},
-            policy=make_policy(**policy),
-        )
+            Policies(
+                asked,
+                check_nice(nice),
+                check_success_codes(success_codes),
+                policy=make_policy(**policy),
+            ),
+            {key: os.fspath(path) for key, path in outputs.items()},
+        ).with_command(frozen.command)
         return self._add(template, frozen.data, frozen.deps, as_references(after))
 
     def call(
@@ -436,6 +436,24 @@ class Recording(ABC):
                 success_codes=policies.success_codes,
                 policy=policies.policy,
                 callable=name,
+            )
+        return template
+
+    def _template_of_program(
+        self, name: str, policies: Policies, outputs: dict[str, str]
+    ) -> Template:
+        """Return what executables of one group have in common, whatever their commands."""
+        key = policies, name, tuple(outputs.items())
+        template = self._templates.get(key)
+        if template is None:
+            template = self._templates[key] = Template(
+                name,
+                ChoreType.EXECUTABLE,
+                policies.resources,
+                nice=policies.nice,
+                success_codes=policies.success_codes,
+                policy=policies.policy,
+                outputs=outputs,
             )
         return template
 
