@@ -136,28 +136,32 @@ class PoolBook:
         if chore.worker is None:
             self._dealer.unqueue(chore)
             self._end_cancelled(key)
-        elif chore.worker.state is not WorkerState.ENDED:
-            self._hands.tell(chore.worker, messages.Cancel(*key))
+        else:
+            self._tell(chore, messages.Cancel(*key))
 
     def signal(self, key: Key, number: int) -> None:
         """Send a signal to an attempt that a worker or the executor inside has."""
         chore = self._chores.get(key)
         if chore is None:
             self._hands.signal(key, number)
-        elif chore.worker is not None:
-            self._hands.tell(chore.worker, messages.Signal(*key, number))
+        else:
+            self._tell(chore, messages.Signal(*key, number))
 
     def extend(self, key: Key, duration: float) -> None:
         """Let an attempt run for `duration` seconds from its start; unknown ones are ignored."""
         chore = self._chores.get(key)
         if chore is not None:
             chore.duration = duration
-            if chore.worker is not None:
-                self._hands.tell(chore.worker, messages.Extend(*key, duration))
+            self._tell(chore, messages.Extend(*key, duration))
         elif self._jobs.is_waiting(key):
             self._jobs.extend(key, duration)
         else:
             self._hands.extend(key, duration)
+
+    def _tell(self, chore: PooledChore, message: messages.FromDriver) -> None:
+        """Tell the worker of a chore, if one has it that is alive."""
+        if chore.worker is not None and chore.worker.state is not WorkerState.ENDED:
+            self._hands.tell(chore.worker, message)
 
     # --- what the executor inside tells -----------------------------------------------------------
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("matensemble.executors.pool")
 
+CHANNEL_MODULE = "zmq"
+"""What warm workers and their driver talk by; not everybody has installed it."""
 WORKER_MODULE = "matensemble.pool.node"
 LAST_WORDS_BYTES = 4096
 """How much of the end of a worker's stderr is looked at."""
@@ -192,7 +194,7 @@ class PoolDriver:
         """Submit a worker to the executor inside, pinned to its node."""
         try:
             link = self._open_link()
-        except OSError as error:
+        except (ImportError, OSError) as error:
             self.book.refuse(worker, f"no channel for warm workers can be had: {error}")
             return
         others = frozenset(range(len(self._nodes))) - {worker.node}
