@@ -1,15 +1,16 @@
-"""S8: what it costs to publish the status, whatever the number of chores and failures.
+"""S8: what one publication of the status costs, by the number of chores, failures and groups.
 
-    python benchmarks/status_cost.py [CHORES]
+It must not grow with chores and failures. It grows with groups, which `status.json` lists, and so
+a publication that takes long is made less often: what counts is the share of the driver's time.
+The floor is the cost for a run of 1,000 chores of one group, 100 of which failed. The file is
+written each time; the times are CPU time of the driver, medians of many publications, between which
+chores move on.
 
-The same publication (`status.json` written atomically, one line in the log) is made of a small run
-and of larger ones, in turn, in one process; the medians of their CPU times are compared. The small
-run has `SMALL` chores and no failure; in the worst of the larger ones every chore has failed.
+    python benchmarks/status_cost.py
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
 import statistics
 import tempfile
@@ -19,81 +20,79 @@ from pathlib import Path
 
 from row import HEADER, Row, print_rows
 
-from matensemble.model import Reason, RunState
-from matensemble.runtime.recorder import Recorder
+from matensemble.chore import Chore
+from matensemble.model import ChoreType, Reason, RunState
+from matensemble.runtime.recorder import MAX_SHARE, PUBLISH_INTERVAL_SECONDS, Recorder
 from matensemble.runtime.scheduler.events import (
     AllocationLearned,
     ChoreAdded,
     ChoreFinished,
-    ResourcesFreed,
+    ChoreStarted,
     StartsConsidered,
 )
 from matensemble.runtime.scheduler.resources import Allocation, Node
 from matensemble.runtime.scheduler.state import SchedulerState
-from matensemble.runtime.testing import make_chore
 from matensemble.workdir import RunDir
 
-SMALL = 1000
-TARGET = 1.3
-PUBLICATIONS = 200
+ROUNDS = 200
+MOVES = 100
+"""Chores that start between two publications."""
+TARGET_GROWTH = 1.5
+"""Of a figure of a fifth of a millisecond: what is left of noise."""
 
 
-def make_state(num_chores: int, *, is_failed: bool) -> SchedulerState:
-    """Return a state in which every chore has ended."""
+def make_state(num_chores: int, num_failures: int = 0, num_groups: int = 1) -> SchedulerState:
+    """Return a state with so many chores, all submitted, the first of which have failed."""
     state = SchedulerState()
-    state.handle(AllocationLearned(Allocation((Node("node", num_chores),))))
-    chore_ids = [f"chore-{number}" for number in range(num_chores)]
-    for number, chore_id in enumerate(chore_ids):
-        state.handle(ChoreAdded(make_chore(chore_id, name=f"group-{number % 10}")))
+    state.handle(AllocationLearned(Allocation((Node("n", 10_000_000),))))
+    for number in range(num_chores):
+        name = f"g{number % num_groups}"
+        state.handle(ChoreAdded(Chore(f"chore-{name}-{number:04d}", name, ChoreType.PYTHON)))
     state.handle(StartsConsidered())
-    reason, detail = (Reason.NONZERO_EXIT, "exit code 1") if is_failed else (None, "")
-    for chore_id in chore_ids:
-        state.handle(ChoreFinished(chore_id, 1, reason, int(is_failed), detail))
-        state.handle(ResourcesFreed(chore_id, 1))
+    for entry in list(state)[:num_failures]:
+        detail = "ValueError: the cell does not converge"
+        state.handle(ChoreFinished(entry.chore.id, 1, Reason.EXCEPTION, 1, detail))
     return state
 
 
-def make_recorder(folder: str, name: str) -> Recorder:
-    """Return a recorder of a run that has nothing but its directory."""
-    run = RunDir(Path(folder, name))
-    run.root.mkdir()
+def cost(state: SchedulerState, rounds: int = ROUNDS) -> float:
+    """Return seconds of CPU of one publication, the median."""
+    waiting = iter([entry for entry in state if not entry.state.is_terminal])
     logger = logging.getLogger("benchmark")
-    return Recorder(run, executor_name="none", epoch=1, log_delay=5.0, logger=logger)
+    times = []
+    with tempfile.TemporaryDirectory() as directory:
+        run = RunDir(Path(directory))
+        recorder = Recorder(run, executor_name="fake", epoch=1, log_delay=5.0, logger=logger)
+        for sequence in range(rounds):
+            for entry, _ in zip(waiting, range(MOVES), strict=False):
+                state.handle(ChoreStarted(entry.chore.id, 1, "n"))
+            start = time.process_time()
+            recorder.publish(state, RunState.RUNNING, sequence, force=True)
+            times.append(time.process_time() - start)
+    return statistics.median(times)
 
 
-def microseconds(recorder: Recorder, state: SchedulerState, sequence: int) -> float:
-    """Return µs of CPU that one publication takes."""
-    start = time.process_time()
-    assert recorder.publish(state, RunState.RUNNING, sequence, force=True)
-    return (time.process_time() - start) * 1e6
-
-
-def rows(num_chores: int) -> Iterator[Row]:
-    """Yield the cost of a publication by size of the run."""
-    cases = {
-        f"publish the status: {SMALL:,} chores": make_state(SMALL, is_failed=False),
-        f"  {num_chores:,} chores": make_state(num_chores, is_failed=False),
-        f"  {SMALL:,} chores, all failed": make_state(SMALL, is_failed=True),
-        f"  {num_chores:,} chores, all failed": make_state(num_chores, is_failed=True),
-    }
-    times: dict[str, list[float]] = {what: [] for what in cases}
-    with tempfile.TemporaryDirectory() as folder:
-        recorders = {what: make_recorder(folder, str(i)) for i, what in enumerate(cases)}
-        for sequence in range(PUBLICATIONS):
-            for what, state in cases.items():
-                times[what].append(microseconds(recorders[what], state, sequence))
-    medians = [(what, statistics.median(values)) for what, values in times.items()]
-    for small, large in (medians[:2], medians[2:]):
-        yield Row("S8", *small, "µs", 1.0)
-        yield Row("S8", *large, "µs", large[1] / small[1], TARGET)
+def rows() -> Iterator[Row]:
+    """Yield what a publication costs, and what share of the driver's time that is."""
+    floor = cost(make_state(1_000, 100))
+    yield Row("S8", "a publication: 1,000 chores, 100 failures", floor * 1e6, "µs", 1.0)
+    for num_chores, num_failures in ((100_000, 100), (100_000, 50_000)):
+        seconds = cost(make_state(num_chores, num_failures))
+        what = f"{num_chores:,} chores, {num_failures:,} failures"
+        yield Row("S8", what, seconds * 1e6, "µs", seconds / floor, TARGET_GROWTH)
+    for num_groups in (10, 100, 1_000, 10_000):
+        rounds = max(ROUNDS * 10 // num_groups, 10)
+        seconds = cost(make_state(20_000, num_groups=num_groups), rounds)
+        yield Row("S8", f"20,000 chores, {num_groups:,} groups", seconds * 1e6, "µs")
+        share = seconds / max(seconds / MAX_SHARE, PUBLISH_INTERVAL_SECONDS)
+        what, limit = "  share of the driver's time", 100 * MAX_SHARE
+        yield Row("S8", what, 100 * share, "%", None, limit, is_ratio_limited=False)
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("chores", type=int, nargs="?", default=100_000)
     print(HEADER)
-    print_rows(rows(parser.parse_args().chores))
+    print_rows(rows())
 
 
 if __name__ == "__main__":

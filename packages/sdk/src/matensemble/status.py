@@ -6,8 +6,8 @@ dashboard, which never load a pickle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -106,9 +106,9 @@ class RunStatus:
     def to_json(self) -> dict[str, Any]:
         """Return the object that is written to `status.json`; O(groups)."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        data["counts"] = _counts_to_json(self.counts)
-        data["groups"] = {name: _counts_to_json(counts) for name, counts in self.groups.items()}
-        data["root_failures"] = [asdict(failure) for failure in self.root_failures]
+        data["counts"] = _fields_of_counts(self.counts)
+        data["groups"] = {name: _fields_of_counts(counts) for name, counts in self.groups.items()}
+        data["root_failures"] = [_fields_of_failure(failure) for failure in self.root_failures]
         return {"format": STATUS_FORMAT, **data}
 
     @classmethod
@@ -141,13 +141,15 @@ class RunStatus:
             raise FormatError(path, f"is no status ({type(error).__name__}: {error})") from error
 
 
-_COUNTS = tuple(Counts.__dataclass_fields__)
-_values_of_counts = attrgetter(*_COUNTS)
+def _fields_of(cls: Any) -> Callable[[Any], dict[str, Any]]:
+    """Return what does as `asdict`, for flat objects of a class, in a tenth of the time."""
+    names = tuple(cls.__dataclass_fields__)
+    values = attrgetter(*names)
+    return lambda one: dict(zip(names, values(one), strict=True))
 
 
-def _counts_to_json(counts: Counts) -> dict[str, int]:
-    """Do what `asdict` does, in a tenth of the time: there may be ten thousand groups."""
-    return dict(zip(_COUNTS, _values_of_counts(counts), strict=True))
+_fields_of_counts = _fields_of(Counts)  # there may be ten thousand groups
+_fields_of_failure = _fields_of(RootFailure)
 
 
 def _only_fields(cls: Any, data: Mapping[str, Any]) -> Any:
