@@ -10,9 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from hypothesis import settings
 
 from matensemble.errors import ExecutorUnavailableError
 from matensemble.runtime.executors.flux import load_flux
+
+settings.register_profile(
+    "tests",
+    deadline=None,  # what takes long on a busy machine is not wrong
+    derandomize="MATENSEMBLE_LONG" not in os.environ,  # so that a change fails, or does not
+)
+settings.load_profile("tests")
 
 
 def pytest_configure() -> None:

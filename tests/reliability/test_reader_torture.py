@@ -23,7 +23,7 @@ from matensemble.status import Counts, RunStatus
 from matensemble.workdir import RunDir
 
 IS_LONG = bool(os.environ.get("MATENSEMBLE_LONG"))
-NUM_REPLACEMENTS = 100_000 if IS_LONG else 5_000
+NUM_REPLACEMENTS = 100_000 if IS_LONG else 2_000
 NUM_RECORDS = 200_000 if IS_LONG else 10_000
 NUM_READERS = 8
 TIMEOUT = 1800 if IS_LONG else 90

@@ -20,8 +20,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from matensemble import imported
 from matensemble.canonical import Canon, Slot
 from matensemble.reduction import UnkeyableError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed_once():
+    """Look only once at what is installed, which takes a second: it stays the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        known = functools.cache(imported.packages_distributions)
+        patch.setattr(imported, "packages_distributions", known)
+        yield
 
 
 def digest(value, upstream=()):

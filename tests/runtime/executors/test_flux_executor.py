@@ -38,6 +38,7 @@ FAKE_THOUSAND = (
     *("--conf=fake-resources.nnodes=1000", "--conf=fake-resources.cores-per-node=64"),
     '--conf=resource.exclude="0"',  # where the start line is ours: faster than a constraint a job
 )
+FAKE_MANY = (f"--conf=fake-resources.nnodes={flux.MANY_NODES}",)
 MOCK = {"exec": {"test": {"run_duration": "0.01s"}}}
 
 
@@ -145,19 +146,39 @@ def test_gpu_shapes(open_session: OpenSession) -> None:
     assert "5 GPU(s) each" in ended.detail
 
 
-def test_two_thousand_chores_on_a_thousand_nodes(open_session: OpenSession) -> None:
+def test_many_chores_on_a_thousand_nodes(open_session: OpenSession) -> None:
     session = open_session(FAKE_THOUSAND, extra_attributes=MOCK)
     assert len(session.allocation.nodes) == 999
-    numbers = [str(number) for number in range(2000)]
+    numbers = [str(number) for number in range(500)]
     for number in numbers:
         session.submit("x", chore_id=number, cores_per_task=4)
     for number in numbers:
         session.wait_for(ResourcesFreed, chore_id=number)
     ended = [event for event in session.events if isinstance(event, JobEnded)]
-    assert sorted(ended) == sorted(JobEnded(number, 1, 0) for number in numbers)
+    assert sorted(event.chore_id for event in ended) == sorted(numbers)
+    assert all(event.exit_code == 0 and event.elapsed is not None for event in ended)
     placed = [event for event in session.events if isinstance(event, ChorePlaced)]
-    assert len(placed) == 2000
+    assert len(placed) == 500
     assert all(sum(share.cores for share in event.placement) == 4 for event in placed)
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "is_said"),
+    [
+        (FAKE_MANY, {}, True),
+        (FAKE_MANY, {"reserve_broker_node": False}, False),
+        (FAKE_THOUSAND, {}, False),
+    ],
+)
+def test_it_is_said_how_a_large_instance_is_told_once_to_leave_out_rank_0(
+    options: tuple[str, ...],
+    settings: dict[str, object],
+    is_said: bool,
+    open_session: OpenSession,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    open_session(options, **settings)
+    assert ("resource.exclude" in caplog.text) is is_said
 
 
 def test_mpi_ranks_talk_to_each_other(open_session: OpenSession) -> None:
