@@ -25,6 +25,7 @@ from matensemble.errors import (
     ResultMissingError,
     UnpicklableError,
 )
+from matensemble.terminal import clean_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +66,6 @@ def report(task: Task, error: BaseException) -> int:
     error
         What was raised.
     """
-    if isinstance(error, MemoryError):
-        _free_frames(error)
-    from matensemble.terminal import clean_text  # only now is there memory for it
-
     reason, exit_code = find_reason(task.stage, error), find_exit_code(task.stage, error)
     traceback = format_traceback(task.stage, error)
     record = {
@@ -226,17 +223,6 @@ def _shorten(text: str, limit: int) -> str:
         return text
     half = limit // 2
     return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
-
-
-def _free_frames(error: BaseException) -> None:
-    """Release what the failed function held, because reporting needs memory too."""
-    traceback = error.__traceback__
-    while traceback is not None:
-        try:
-            traceback.tb_frame.clear()
-        except RuntimeError:  # the worker's own frame, still running
-            pass
-        traceback = traceback.tb_next
 
 
 def _write(task: Task, record: dict[str, Any]) -> OSError | None:

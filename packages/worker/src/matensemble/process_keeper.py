@@ -378,6 +378,18 @@ class ProcessKeeper:
                     strays.append(pid)
         return strays
 
+    def find_owners(self) -> set[str]:
+        """Return the jobs that have left processes behind while they go on (Linux; else none)."""
+        owners = set()
+        for pid in self._strangers():
+            with suppress(OSError):
+                environ = read_environ(pid)
+                for attempt in self._attempts.values():
+                    mark = b"\0" + attempt.mark
+                    if mark + b"\0" in environ or mark + b"/" in environ:
+                        owners.add(attempt.job)
+        return owners
+
     def end_strangers(self, give_up_at: float) -> None:
         """End the orphans that belong to no attempt any more (they changed their environment)."""
         while (pids := self._strangers()) and monotonic() < give_up_at:

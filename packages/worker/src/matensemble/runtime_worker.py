@@ -302,10 +302,28 @@ def main() -> int:
         task.take(spec_file, wire.read_trusted(spec_file))
         task.run()
     except BaseException as error:  # sys.exit and interrupts too: the function did not return
-        from matensemble import failure
-
-        return failure.report(task, error)
+        return report(task, error)
     return 0
+
+
+def report(task: Task, error: BaseException) -> int:
+    """Record a failure and return the exit code; see `failure.report`."""
+    if isinstance(error, MemoryError):
+        _free_frames(error)
+    from matensemble import failure  # only now is there memory for it
+
+    return failure.report(task, error)
+
+
+def _free_frames(error: BaseException) -> None:
+    """Release what the failed function held, because reporting needs memory too."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        try:
+            traceback.tb_frame.clear()
+        except RuntimeError:  # the worker's own frame, still running
+            pass
+        traceback = traceback.tb_next
 
 
 def _is_listed(path: str, error: Exception) -> bool:

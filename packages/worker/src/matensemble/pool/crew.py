@@ -37,14 +37,14 @@ class Item:
         Whether the driver knows that it runs.
     look_at
         When to look for its output again.
-    slot
-        The slot that it was sent to.
+    slot, number
+        The slot that it was sent to, and what it is there.
     job, share
         Of a program that runs: what the keeper knows it by, and what it holds.
     """
 
     __slots__ = (
-        *("deadline", "duration", "is_told", "job", "look_at", "order", "payload"),
+        *("deadline", "duration", "is_told", "job", "look_at", "number", "order", "payload"),
         *("share", "slot", "started"),
     )
 
@@ -58,6 +58,7 @@ class Item:
         self.started: float | None = None
         self.deadline: float | None = None
         self.look_at = 0.0
+        self.number = 0
         self.is_told = False
 
     @property
@@ -104,12 +105,23 @@ class SlotHandle:
         What it was sent and has not answered, in order; it is at the first of them, or further.
     is_ready
         Whether its process has come up.
+    is_leaving
+        Whether it is to end when it has answered.
     is_retiring
-        Whether it takes nothing more.
+        Whether it has been told to end, or has ended.
     """
 
     __slots__ = (
-        *("_far", "_near", "_prefix", "_spilled", "given", "is_ready", "is_retiring"),
+        *(
+            "_far",
+            "_near",
+            "_prefix",
+            "_num_sent",
+            "given",
+            "is_leaving",
+            "is_ready",
+            "is_retiring",
+        ),
         *("job", "share", "started"),
     )
 
@@ -119,11 +131,17 @@ class SlotHandle:
         self._prefix = f"{directory}/{job.replace('/', '-')}"
         self._near, self._far = socket.socketpair(socket.AF_UNIX, _TYPE)
         self._near.setblocking(False)  # and not the far end: the slot waits at it
-        self._spilled = 0
+        self._num_sent = 0
         self.started = monotonic()
         self.given: deque[Item] = deque()
         self.is_ready = False
+        self.is_leaving = False
         self.is_retiring = False
+
+    @property
+    def head(self) -> Item | None:
+        """What it is at, as far as the node knows; None where it has nothing to do."""
+        return self.given[0] if self.given else None
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when the slot says something."""
@@ -152,10 +170,10 @@ class SlotHandle:
         OSError
             If a large payload cannot be put into a file.
         """
-        self._spilled += 1
+        number = item.number = self._num_sent = self._num_sent + 1
         order = item.order
         request = packet.encode_request(
-            kind, order.wants, order.payload, f"{self._prefix}.{self._spilled}.request"
+            kind, order.wants, number, order.payload, f"{self._prefix}.{number}.request"
         )
         try:
             self._near.send(request)
@@ -163,13 +181,15 @@ class SlotHandle:
             packet.decode_request(request)  # for its file
             return False
         item.slot = self
-        if not self.given:
-            self.begin(item)
         self.given.append(item)
+        self.begin()
         return True
 
-    def begin(self, item: Item) -> None:
-        """Note that an item is what the slot is at."""
+    def begin(self) -> None:
+        """Note that the slot is at the first of what it was given, once its process is up."""
+        item = self.head
+        if item is None or item.started is not None or not self.is_ready:
+            return
         now = item.started = monotonic()
         item.look_at = now + LINK_SECONDS
         item.deadline = None if item.duration is None else now + item.duration
@@ -184,15 +204,17 @@ class SlotHandle:
 
     def recall(self) -> list[Item]:
         """Take back what the slot has not read, in the order in which it was sent."""
-        number = 0
+        numbers = set()
         with suppress(OSError):
             while request := self._far.recv(_LARGEST_READ, socket.MSG_DONTWAIT):
-                packet.decode_request(request)  # for its file
-                number += 1
-        taken = [self.given.pop() for _ in range(number)]
+                numbers.add(packet.decode_request(request)[2])
+        if not numbers:
+            return []
+        # The slot goes on reading meanwhile, so these need not be the last ones.
+        taken = [item for item in self.given if item.number in numbers]
+        self.given = deque(item for item in self.given if item.number not in numbers)
         for item in taken:
             item.slot = item.started = item.deadline = None
-        taken.reverse()
         return taken
 
     def link_output(self, item: Item) -> bool:

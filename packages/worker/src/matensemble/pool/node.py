@@ -105,7 +105,8 @@ class Node:
     def run(self) -> int:
         """Serve until the end, and return the exit code."""
         try:
-            while not self._problem and not (self._is_closing and self._service.is_idle):
+            while not self._has_ended():
+                self._wait()
                 self._turn()
             self._tell()
             self._end()
@@ -137,7 +138,9 @@ class Node:
             not service.has_queue or self._report_at <= monotonic()
         ):
             self._tell()
-        self._wait()
+
+    def _has_ended(self) -> bool:
+        return bool(self._problem) or (self._is_closing and self._service.is_idle)
 
     def _wait(self) -> None:
         """Wait until something has happened or is due."""

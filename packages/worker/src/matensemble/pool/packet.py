@@ -33,11 +33,11 @@ RETIRES = 4
 HAS_DATA = 8
 """The packet carries the pickle of the result, or the command."""
 
-_REQUEST = Struct("<BI")
+_REQUEST = Struct("<BIQ")
 _REPLY = Struct("<Bid")
 
 
-def encode_request(kind: int, wants: int, payload: bytes, spill_path: str) -> bytes:
+def encode_request(kind: int, wants: int, number: int, payload: bytes, spill_path: str) -> bytes:
     """Return a request, whose payload is put into a file where it is too large.
 
     Parameters
@@ -46,20 +46,22 @@ def encode_request(kind: int, wants: int, payload: bytes, spill_path: str) -> by
         `CALL` or `RESOLVE`.
     wants
         Largest result, in bytes, to be returned with the reply.
+    number
+        By which the node knows it again if it takes it back.
     payload
         As `pool_messages.encode_payload` made it.
     spill_path
         The file that a large payload is put into.
     """
     kind, payload = _spill(kind, payload, spill_path)
-    return _REQUEST.pack(kind, wants) + payload
+    return _REQUEST.pack(kind, wants, number) + payload
 
 
-def decode_request(packet: bytes) -> tuple[int, int, bytes]:
-    """Return kind, wants and payload of a request; the file of a large one is gone afterwards."""
-    kind, wants = _REQUEST.unpack_from(packet)
+def decode_request(packet: bytes) -> tuple[int, int, int, bytes]:
+    """Return kind, wants, number and payload of a request; the file of a large one is gone then."""
+    kind, wants, number = _REQUEST.unpack_from(packet)
     kind, payload = _unspill(kind, packet[_REQUEST.size :])
-    return kind, wants, payload
+    return kind, wants, number, payload
 
 
 def encode_reply(

@@ -104,6 +104,8 @@ class Service:
         self._idle: list[SlotHandle] = []  # the last one to become so is the last
         self._programs: dict[str, Item] = {}
         self._mean: float | None = None  # seconds that recent calls took
+        self._look_for_strays_at: float | None = None
+        self._is_feeding = False
         self._is_closing = False
         self.keeper = ProcessKeeper(
             selector,
@@ -178,7 +180,7 @@ class Service:
         item.duration = duration
         if item.job is not None:
             self.keeper.extend(item.job, duration)
-        elif item.started is not None and item.deadline is not None:
+        elif item.started is not None:
             item.deadline = item.started + duration
 
     def withdraw(self, limit: int) -> None:
@@ -216,25 +218,31 @@ class Service:
             self.outcomes.returned.append(item.key)
 
     def _recall(self, slot: SlotHandle) -> None:
-        self._queue.extendleft(reversed(slot.recall()))
+        taken = slot.recall()
+        if not taken:
+            return
+        self._queue.extendleft(reversed(taken))
+        if slot.given:
+            slot.begin()
+        else:
+            self._shares.give_back(slot.share)
+            self._rest(slot)
 
     def _recall_all(self) -> None:
         for slot in self._slots.values():
-            if len(slot.given) > 1:
-                self._recall(slot)
+            self._recall(slot)
 
     # --- time -----------------------------------------------------------------------------------
 
     def find_deadline(self) -> float | None:
         """Return when `act` is to be called at the latest, by the monotonic clock."""
         due = self.keeper.find_deadline()
-        deadlines = [] if due is None else [due]
+        deadlines = [at for at in (due, self._look_for_strays_at) if at is not None]
         is_short_of_work = not self._queue
         for slot in self._slots.values():
-            if not slot.given:
+            head = slot.head
+            if head is None or head.started is None:
                 continue
-            head = slot.given[0]
-            assert head.started is not None
             deadlines.append(head.look_at)
             if head.deadline is not None:
                 deadlines.append(head.deadline)
@@ -253,15 +261,28 @@ class Service:
         self.keeper.act()
         now = monotonic()
         for slot in [*self._slots.values()]:
-            if slot.given:
-                self._look_at(slot, slot.given[0], now)
+            head = slot.head
+            if head is not None and head.started is not None:
+                self._look_at(slot, head, now - head.started)
         for item in self._programs.values():
             self._tell(item, now)
+        if self._look_for_strays_at is not None and self._look_for_strays_at <= now:
+            self._look_for_strays_at = None
+            for job in self.keeper.find_owners():
+                if job in self._slots:
+                    self._part_with(self._slots[job])
 
-    def _look_at(self, slot: SlotHandle, head: Item, now: float) -> None:
-        """Do what is due for a slot that is at work."""
-        assert head.started is not None
-        elapsed = now - head.started
+    def _part_with(self, slot: SlotHandle) -> None:
+        """Let a slot end behind what it is doing, and with it all that its chores left running."""
+        slot.is_leaving = True
+        self._recall(slot)
+        if slot in self._idle:
+            self._idle.remove(slot)
+            self._retire(slot)
+        self.feed()
+
+    def _look_at(self, slot: SlotHandle, head: Item, elapsed: float) -> None:
+        """Do what is due for a slot that has been at a chore for some time."""
         is_long = elapsed >= REPORT_STARTED_SECONDS
         if len(slot.given) > 1 and (
             is_long
@@ -269,10 +290,14 @@ class Service:
         ):
             self._recall(slot)
             self.feed()
-        if not is_long or self._look_up(head.key) is not head:
+        now = monotonic()
+        is_over = head.deadline is not None and head.deadline <= now
+        if not (is_over or (is_long and (not head.is_told or head.look_at <= now))):
+            return
+        if self._look_up(head.key) is not head:  # it has ended
             return
         self._tell(head, now)
-        if head.deadline is not None and head.deadline <= now:
+        if is_over:
             head.deadline = None
             self.keeper.end(slot.job, "duration_exceeded")
         if head.look_at <= now:
@@ -291,6 +316,17 @@ class Service:
 
     def feed(self) -> None:
         """Start what can be started, strictly in order, and send short chores ahead."""
+        if self._is_feeding:  # a process that cannot be started ends at once
+            return
+        self._is_feeding = True
+        self._start_queued()
+        self._is_feeding = False
+        if self._queue and self._mean is not None:
+            for slot in self._slots.values():
+                if slot.given:
+                    self._send_ahead(slot)
+
+    def _start_queued(self) -> None:
         queue = self._queue
         while queue:
             item = queue[0]
@@ -306,16 +342,20 @@ class Service:
             if slot is None:
                 break
             queue.popleft()
-            self._give(slot, item)
-        if queue and self._mean is not None:
-            for slot in self._slots.values():
-                if slot.given:
-                    self._send_ahead(slot)
+            if slot.job in self._slots:
+                self._give(slot, item)
+            else:
+                self._finish(item, None, "submit_error", self.problem)
 
     def _send_ahead(self, slot: SlotHandle) -> None:
         """Send a busy slot more, as long as chores are short."""
         queue, given = self._queue, slot.given
-        if slot.is_retiring or self._mean is None or given[0].order.kind == "program":
+        if (
+            slot.is_retiring
+            or slot.is_leaving
+            or self._mean is None
+            or given[0].order.kind == "program"
+        ):
             return
         room = min(MAX_AHEAD, AHEAD_SECONDS / self._mean, 1 + len(queue) // len(self._slots))
         while queue and len(given) <= room:
@@ -448,6 +488,7 @@ class Service:
         for reply in slot.receive():
             if reply.flags & packet.IS_READY:
                 slot.is_ready = self.is_ready = True
+                slot.begin()
             else:
                 self._take_reply(slot, reply)
         if slot.given and self._queue:
@@ -455,11 +496,12 @@ class Service:
 
     def _take_reply(self, slot: SlotHandle, reply: Reply) -> None:
         item = slot.given.popleft()
+        if self._look_for_strays_at is None:
+            self._look_for_strays_at = monotonic() + LINK_SECONDS
         if reply.flags & packet.RETIRES:
-            self._recall(slot)
+            self._queue.extendleft(reversed(slot.recall()))
             self._retire(slot)
-        elif slot.given:
-            slot.begin(slot.given[0])
+        slot.begin()
         if item.order.kind == "call":
             elapsed = reply.elapsed
             mean = elapsed if self._mean is None else self._mean
@@ -481,7 +523,11 @@ class Service:
             self.feed()
 
     def _rest(self, slot: SlotHandle) -> None:
-        if not slot.is_retiring:
+        if slot.is_retiring:
+            return
+        if slot.is_leaving:
+            self._retire(slot)
+        else:
             self._idle.append(slot)
 
     def _take_end(self, end: End) -> None:
@@ -510,7 +556,7 @@ class Service:
         while slot.given:
             item = slot.given.popleft()
             item.slot = None
-            elapsed = monotonic() - (item.started or monotonic())
+            elapsed = 0.0 if item.started is None else monotonic() - item.started
             if self._is_committed(item):
                 self._finish(item, 0, elapsed=elapsed, is_committed=True)
                 continue
@@ -520,7 +566,7 @@ class Service:
             self._finish(item, end.exit_code, reason, detail, elapsed)
             break
         self._queue.extendleft(reversed([*slot.given, *unread]))
-        if not self.is_ready:
+        if not slot.is_ready:
             self.problem = end.detail or self._describe_death(slot, end)
         slot.close()
 

@@ -23,7 +23,7 @@ from matensemble.pool import packet
 from matensemble.pool.capture import Capture
 from matensemble.pool.run_files import RunFiles
 from matensemble.pool.surroundings import Surroundings
-from matensemble.runtime_worker import Task
+from matensemble.runtime_worker import Task, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Slot:
     def serve(self, request: bytes) -> tuple[bytes, bool]:
         """Serve a request; return the reply, and whether the slot can serve another."""
         started = monotonic()
-        kind, wants, payload = packet.decode_request(request)
+        kind, wants, _, payload = packet.decode_request(request)
         record, _, env, inherit, cwd, stdout, stderr = _loads(payload)
         task = SlotTask(cwd, self._files, self._functions)
         flags, exit_code, data, is_whole = 0, 0, None, True
@@ -114,9 +114,7 @@ class Slot:
 
                 data = _dumps(program.resolve(task), 5)
         except BaseException as error:  # sys.exit and interrupts too: the function did not return
-            from matensemble import failure
-
-            exit_code = failure.report(task, error)
+            exit_code = report(task, error)
             data = None
             is_whole = not isinstance(error, MemoryError)
         elapsed = monotonic() - started
