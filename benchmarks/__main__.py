@@ -102,13 +102,13 @@ def started(size: Size) -> Rows:
 
 def whole(size: Size) -> Rows:
     """Return S7."""
-    share, seconds = (0.3, 2.0) if size.is_quick else (1.0, 10.0)
-    return makespan.rows(size.rounds, seconds, share, size.peers_python)
+    graphs = makespan.graphs_of(2.0, 0.3) if size.is_quick else makespan.graphs_of(10.0, 1.0)
+    return makespan.rows(graphs, size.rounds, size.peers_python)
 
 
-def published(size: Size) -> Rows:
+def published(_: Size) -> Rows:
     """Return S8."""
-    return status_cost.rows(100_000 // size.scale)
+    return status_cost.rows()
 
 
 class Section(NamedTuple):

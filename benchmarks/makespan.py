@@ -1,6 +1,6 @@
 """S7: how long graphs of published shapes take, against a simulation without overhead.
 
-    python benchmarks/makespan.py [--rounds N] [--seconds S] [--share X] [--peers-python PATH]
+    python benchmarks/makespan.py [--rounds N] [--shapes NAME …] [--peers-python PATH]
 
 Every chore sleeps for its duration, so a machine with few cores can play one with `SLOTS`. Ours
 runs as users run it (``workers="auto"``), each chore a Python function whose directory, result and
@@ -17,7 +17,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from heapq import heappop, heappush
 from pathlib import Path
 
@@ -109,21 +109,19 @@ def measure(shape: Shape, rounds: int, python: str) -> Iterator[tuple[str, float
         yield title, missing.get(title) or statistics.median(seconds[title])
 
 
-def rows(rounds: int, seconds: float, share: float, python: str) -> Iterator[Row | LeftOut]:
-    """Yield the makespan of each shape by each system.
+def rows(graphs: Iterable[Shape], rounds: int, python: str) -> Iterator[Row | LeftOut]:
+    """Yield the makespan of each graph by each system.
 
     Parameters
     ----------
+    graphs
+        What is run, with the seconds that it takes.
     rounds
         How often each is run.
-    seconds
-        Work of a graph by slot.
-    share
-        Of the usual number of chores.
     python
         Interpreter that has the peers.
     """
-    for shape in (one.scaled(seconds * SLOTS) for one in shapes(share)):
+    for shape in graphs:
         simulated = simulate(shape, SLOTS)
         what = f"{shape.name}, {len(shape.steps)} chores on {SLOTS} cores: simulated"
         yield Row("S7", what, simulated, "s", 1.0)
@@ -143,16 +141,34 @@ def rows(rounds: int, seconds: float, share: float, python: str) -> Iterator[Row
             yield Row("S7", what, own, "s", own / min(others), 1.0)
 
 
+def graphs_of(seconds: float, share: float, names: Container[str] | None = None) -> list[Shape]:
+    """Return the graphs.
+
+    Parameters
+    ----------
+    seconds
+        Work of a graph by slot.
+    share
+        Of the usual number of chores.
+    names
+        Of shapes; None takes all.
+    """
+    wanted = (one for one in shapes(share) if names is None or one.name in names)
+    return [one.scaled(seconds * SLOTS) for one in wanted]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="work of a graph by slot")
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of chores")
+    parser.add_argument("--shapes", nargs="+", metavar="NAME", help="some only: Montage BLAST …")
     parser.add_argument("--peers-python", default=sys.executable)
     asked = parser.parse_args()
     print(HEADER)
-    print_rows(rows(asked.rounds, asked.seconds, asked.share, asked.peers_python))
+    graphs = graphs_of(asked.seconds, asked.share, asked.shapes)
+    print_rows(rows(graphs, asked.rounds, asked.peers_python))
 
 
 if __name__ == "__main__":
