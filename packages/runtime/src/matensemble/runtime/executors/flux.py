@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import importlib.metadata
+import logging
 import os
 import shutil
 import sys
@@ -20,8 +21,15 @@ from matensemble.errors import ExecutorUnavailableError
 from matensemble.runtime.executors.resource_set import holdings
 from matensemble.runtime.scheduler.resources import Allocation, Node
 
+LOGGER = logging.getLogger("matensemble.executors.flux")
+
 OLDEST_VERSION = (0, 68)
 """First flux-core whose journal this module understands."""
+
+MANY_NODES = 128
+"""From so many on it is said what leaving out rank 0 costs where each job has to ask for it: Flux's
+Python scheduler takes a millisecond more for every hundred nodes that have room, and four for all
+else."""
 
 
 def load_flux() -> Any:
@@ -224,6 +232,12 @@ def survey(handle: Any, reserve_broker_node: bool | None) -> Instance:
     held = holdings(document) if resources.up.nnodes else {}
     names = dict(zip(sorted(held), flux.hostlist.Hostlist(resources.up.nodelist), strict=True))
     reserve = reserve_broker_node is not False and len(held) > 1 and 0 in held
+    if reserve and len(held) >= MANY_NODES:
+        LOGGER.warning(
+            "each job tells Flux to leave out rank 0, which takes time with %d nodes: start the "
+            "instance with --conf='resource.exclude=\"0\"', and it is told once",
+            len(held),
+        )
     ranks = tuple(rank for rank in sorted(held) if not (reserve and rank == 0))
     nodes = tuple(Node(names[rank], *held[rank]) for rank in ranks)
     return Instance(Allocation(nodes), ranks, (0,) if reserve else ())
