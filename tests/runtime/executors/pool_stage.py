@@ -30,9 +30,10 @@ def ended(order: Order, exit_code: int | None = 0, **fields: Any) -> Ended:
     return Ended(order.chore_id, order.attempt, exit_code, **{**values, **fields})
 
 
-def connect(context: zmq.Context[Any], address: messages.Address) -> zmq.Socket[bytes]:
+def connect(context: zmq.Context[Any], address: messages.Address, key: str) -> zmq.Socket[bytes]:
     """Return a socket that is connected, as a worker connects it."""
     socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.ROUTING_ID, key.encode())
     socket.setsockopt(zmq.LINGER, 0)
     if address.server_key:
         socket.curve_serverkey = address.server_key.encode()
@@ -65,7 +66,9 @@ class FakeWorker:
     def __init__(
         self, request: LaunchRequest, answer: Answer, on_end: Callable[[FakeWorker], None]
     ) -> None:
-        arguments = dict(zip(request.argv[-4::2], request.argv[-3::2], strict=True))
+        begin = request.argv.index("--worker")
+        words = request.argv[begin:]
+        arguments = dict(zip(words[::2], words[1::2], strict=True))
         self.key = arguments["--worker"]
         self.request = request
         self.told: list[Any] = []
@@ -114,7 +117,7 @@ class FakeWorker:
         return [message for message in self.told if isinstance(message, kind)]
 
     def _run(self) -> None:
-        self._socket = connect(self._context, self._address)
+        self._socket = connect(self._context, self._address, self.key)
         self._answer(self, None)
         while not self._is_over.is_set():
             if not self._socket.poll(20):

@@ -125,7 +125,8 @@ class World:
 
     def tell(self, worker: Worker, message: Any) -> None:
         staffer = self.staff[worker.key]
-        assert staffer.is_up, f"{worker.key} has not said hello, and is told {message}"
+        is_ping = isinstance(message, messages.Ping)
+        assert staffer.is_up or is_ping, f"{worker.key} said no hello, and is told {message}"
         staffer.told.append(message)
         match message:
             case messages.Run():
@@ -135,9 +136,6 @@ class World:
                     staffer.queue[order.chore_id, order.attempt] = order
             case messages.Close():
                 staffer.is_closing = True
-
-    def forget(self, worker: Worker) -> None:
-        assert worker.key not in self.staff
 
     def describe_end(self, worker: Worker) -> str:
         return "last words"
@@ -183,7 +181,7 @@ class World:
         """Let a worker start and say hello."""
         self.launched(key)
         self.staff[key].is_up = True
-        self.book.take_hello(self.staff[key].worker, "host")
+        self.book.take_hello(self.staff[key].worker)
         return self.arrange()
 
     def report(self, key: str, **fields: Any) -> World:

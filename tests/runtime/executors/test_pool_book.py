@@ -84,7 +84,7 @@ def test_an_end_is_passed_on_with_all_that_was_told() -> None:
     end = Ended("a", 1, 3, "out_of_memory", "so much", 0.5, False, b"result")
     world.report(ONE, ended=(end,))
     assert world.of("a")[1:] == [
-        JobEnded("a", 1, 3, Reason.OUT_OF_MEMORY, "so much", 0.5, "host", False, b"result"),
+        JobEnded("a", 1, 3, Reason.OUT_OF_MEMORY, "so much", 0.5, "n0", False, b"result"),
         ResourcesFreed("a", 1),
     ]
 
@@ -93,7 +93,7 @@ def test_a_start_is_told_once_with_its_place() -> None:
     world = World((4, 0)).pooled("a").hello().started("a").started("a", "unknown")
     assert world.of("a")[1:] == [
         ChorePlaced("a", 1, (Share(0, 1, 0),)),
-        ChoreStarted("a", 1, "host"),
+        ChoreStarted("a", 1, "n0"),
     ]
 
 

@@ -40,7 +40,7 @@ def test_a_pooled_chore_is_served_by_a_worker(opened: Opener) -> None:
     inside = FakeInside()
     session = opened(inside)
     ended = session.run("true", is_pooled=True)
-    assert ended == JobEnded("a", 1, 0, None, "", 0.001, "there", True)
+    assert ended == JobEnded("a", 1, 0, None, "", 0.001, "here", True)
     assert session.wait_for(LaunchMeasured, chore_id=None).seconds >= 0
     (request,) = inside.requests
     assert request.resources.cores_per_task == 4

@@ -75,9 +75,7 @@ class PoolBook:
         self.look_ahead = 0
         self._hands = hands
         self._idle_seconds = idle_seconds
-        self._nodes = [
-            PoolNode(index, node.cores, node.gpus) for index, node in enumerate(allocation.nodes)
-        ]
+        self._nodes = [PoolNode(index, *node) for index, node in enumerate(allocation.nodes)]
         self._staff = PoolStaff(self._nodes, hands, prefix)
         self._dealer = PoolDealer(self._nodes, self._staff, hands, self._fail)
         self._jobs = PoolJobs(self._nodes, hands.submit)
@@ -229,13 +227,12 @@ class PoolBook:
 
     # --- what workers tell ------------------------------------------------------------------------
 
-    def take_hello(self, worker: Worker, host: str) -> None:
+    def take_hello(self, worker: Worker) -> None:
         """Note that a worker is up, and can be told something from now on."""
         worker.num_unanswered = 0
         if worker.state is not WorkerState.STARTING:
             return
         worker.state = WorkerState.READY
-        worker.host = host
         worker.idle_since = self.now
         self._num_starts_in_vain = 0
         node = self._nodes[worker.node]

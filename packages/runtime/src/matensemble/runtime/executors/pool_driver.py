@@ -58,6 +58,8 @@ class PoolOptions(NamedTuple):
     """Whether workers may be on other machines, so that they are reached over TCP."""
     script_dir: Path | None = None
     """Directory that workers append to their import path; None appends none."""
+    recycle_after: int = 0
+    """Python chores after which a worker takes a fresh process; 0: never."""
     command: tuple[str, ...] = (sys.executable, "-P", "-m", WORKER_MODULE)
     """What starts a worker; its options follow."""
 
@@ -94,8 +96,6 @@ class PoolDriver:
         self._mailbox = mailbox
         self._dir = options.run.pool_dir(options.epoch)
         self._link: PoolLink | None = None
-        self._routes: dict[bytes, Worker] = {}
-        self._ways: dict[str, bytes] = {}
         self.book = PoolBook(allocation, self, f"worker-{options.epoch}-")
 
     @property
@@ -141,20 +141,22 @@ class PoolDriver:
     def _hear(self) -> None:
         if self._link is None:
             return
-        for route, frames in self._link.receive():
+        for name, frames in self._link.receive():
+            worker = self.book.worker(name)
+            if worker is None:
+                continue  # it has ended, and what it had is settled
             try:
-                message = pool_messages.decode_from_worker(frames)
-                self._take(route, message)
+                self._take(worker, pool_messages.decode_from_worker(frames))
             except FormatError as error:
-                self._distrust(route, str(error))
+                self.book.distrust(worker, str(error))
 
-    def _take(self, route: bytes, message: FromWorker) -> None:
-        worker = self._routes.get(route)
+    def _take(self, worker: Worker, message: FromWorker) -> None:
         match message:
             case pool_messages.Hello():
-                self._take_hello(route, message)
-            case _ if worker is None:
-                return  # it was forgotten
+                if message.format != pool_messages.FORMAT:
+                    self.book.distrust(worker, f"it speaks format {message.format}")
+                else:
+                    self.book.take_hello(worker)
             case pool_messages.Report():
                 if not all(e.reason is None or e.reason in _REASONS for e in message.ended):
                     raise FormatError("a message of a warm worker's channel", "has no such reason")
@@ -163,26 +165,6 @@ class PoolDriver:
                 self.book.take_leave(worker)
             case pool_messages.Pong():
                 self.book.take_sign_of_life(worker)
-
-    def _take_hello(self, route: bytes, hello: pool_messages.Hello) -> None:
-        worker = self.book.worker(hello.worker)
-        if worker is None:
-            return
-        known = self._ways.get(worker.key)
-        if hello.format != pool_messages.FORMAT:
-            self.book.distrust(worker, f"it speaks format {hello.format}")
-        elif known in (None, route):
-            self._ways[worker.key] = route
-            self._routes[route] = worker
-            self.book.take_hello(worker, clean_line(hello.host)[:255])
-        else:
-            # What was sent while the connection broke may be lost, either way.
-            self.book.distrust(worker, "its connection was broken")
-
-    def _distrust(self, route: bytes, problem: str) -> None:
-        worker = self._routes.get(route)
-        if worker is not None:
-            self.book.distrust(worker, problem)
 
     # --- what the book can do ---------------------------------------------------------------------
 
@@ -198,7 +180,11 @@ class PoolDriver:
             self.book.refuse(worker, f"no channel for warm workers can be had: {error}")
             return
         others = frozenset(range(len(self._nodes))) - {worker.node}
-        arguments = ("--worker", worker.key, "--address-file", str(link.address_path))
+        arguments = (
+            *("--worker", worker.key, "--address-file", str(link.address_path)),
+            *("--cores", str(worker.cores), "--gpus", str(worker.gpus)),
+            *("--recycle-after", str(self._options.recycle_after)),
+        )
         self._inner.submit(
             LaunchRequest(
                 chore_id=worker.key,
@@ -229,14 +215,8 @@ class PoolDriver:
 
     def tell(self, worker: Worker, message: FromDriver) -> None:
         """Send a message to a worker."""
-        if self._link is not None and worker.key in self._ways:
-            self._link.send(self._ways[worker.key], message)
-
-    def forget(self, worker: Worker) -> None:
-        """Drop what is known of the way to a worker."""
-        route = self._ways.pop(worker.key, None)
-        if route is not None:
-            del self._routes[route]
+        if self._link is not None:
+            self._link.send(worker.key, message)
 
     def describe_end(self, worker: Worker) -> str:
         """Return the last line that a worker wrote to its standard error."""

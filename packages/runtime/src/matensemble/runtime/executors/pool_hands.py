@@ -37,8 +37,5 @@ class Hands(Protocol):
     def tell(self, worker: Worker, message: FromDriver) -> None:
         """Send a message to a worker that has said hello."""
 
-    def forget(self, worker: Worker) -> None:
-        """Drop what is known of a worker; nothing is told to it any more."""
-
     def describe_end(self, worker: Worker) -> str:
         """Return the last words of a worker that has ended, empty where there are none."""

@@ -108,19 +108,19 @@ class PoolLink:
         """Wait until something has come, or a time is over; None waits as long as it takes."""
         self._poller.poll(None if seconds is None else max(0, int(seconds * 1000)))
 
-    def receive(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
-        """Yield what has come: whom it came by, and its frames; at most `MAX_AT_ONCE`."""
+    def receive(self) -> Iterator[tuple[str, Sequence[bytes]]]:
+        """Yield what has come: the worker, and the frames; at most `MAX_AT_ONCE`."""
         self._let_in()
         for _ in range(MAX_AT_ONCE):
             try:
                 route, *frames = self._router.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            yield route, frames
+            yield route.decode(errors="replace"), frames
 
-    def send(self, route: bytes, message: FromDriver) -> None:
-        """Send a message the way that a worker's came; to one that is gone it is dropped."""
-        self._router.send_multipart([route, *pool_messages.encode(message)], zmq.NOBLOCK)
+    def send(self, worker: str, message: FromDriver) -> None:
+        """Send a message to a worker; to one that is not connected it is dropped."""
+        self._router.send_multipart([worker.encode(), *pool_messages.encode(message)], zmq.NOBLOCK)
 
     def _let_in(self) -> None:
         """Answer the questions of the socket whether somebody may connect."""

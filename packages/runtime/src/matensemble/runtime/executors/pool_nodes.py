@@ -21,6 +21,7 @@ class PoolNode:
     """One node of the allocation."""
 
     index: int
+    name: str
     cores: int
     gpus: int
     workers: list[Worker] = field(default_factory=list)

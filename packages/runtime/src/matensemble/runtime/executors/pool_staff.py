@@ -70,7 +70,7 @@ class PoolStaff:
         self._num_started += 1
         cores, gpus = node.for_worker()
         key = f"{self._prefix}{self._num_started}"
-        worker = Worker(key, node.index, cores, gpus, submitted_at=self.now)
+        worker = Worker(key, node.index, node.name, cores, gpus, submitted_at=self.now)
         self._workers[key] = worker
         node.workers.append(worker)
         self._hands.start(worker)
@@ -109,7 +109,6 @@ class PoolStaff:
         """Drop a worker of which nothing is expected any more."""
         if worker.is_freed and worker.state is WorkerState.ENDED and not worker.chores:
             self._workers.pop(worker.key, None)
-            self._hands.forget(worker)
 
     def distrust(self, worker: Worker, complaint: str) -> None:
         """End a worker that does wrong; what it has is lost with it."""
@@ -125,8 +124,9 @@ class PoolStaff:
         for worker in [*self._workers.values()]:
             if worker.state is WorkerState.ENDED:
                 continue
-            if is_ping_due and worker.host:
-                worker.num_unanswered += 1
+            if is_ping_due and worker.started_at is not None:
+                # Also one that has not said hello: it would take us for dead.
+                worker.num_unanswered += worker.state is not WorkerState.STARTING
                 self._hands.tell(worker, messages.Ping())
             if not worker.complaint and self._is_overdue(worker):
                 self.distrust(worker, "it did not answer")

@@ -87,12 +87,12 @@ class Worker:
     key: str
     """The id of its job at the executor inside."""
     node: int
+    host: str
     cores: int
     gpus: int
     submitted_at: float
     state: WorkerState = WorkerState.STARTING
     jobid: str = ""
-    host: str = ""
     placed_at: float | None = None
     """When it left the queue of the executor inside, where that has one."""
     started_at: float | None = None
