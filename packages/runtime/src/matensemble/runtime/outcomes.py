@@ -43,7 +43,8 @@ class _Outcomes(Mapping[str, Outcome]):
         return (entry.chore.id for entry in self._state if entry.state.is_terminal)
 
     def __len__(self) -> int:
-        return sum(entry.state.is_terminal for entry in self._state)
+        counts = self._state.counts()
+        return counts.completed + counts.failed + counts.cancelled
 
 
 def results_of(run: RunDir, state: SchedulerState) -> Results:
