@@ -52,6 +52,7 @@ HOSTILE = [
     "result.pickle",
     "attempts",
     "registry",
+    ".pool",
     "STDOUT",
     "~",
     "C:secret",
@@ -66,6 +67,8 @@ def run_dir(tmp_path: Path) -> Path:
     run = tmp_path / "matensemble_workflow-20260101_120000"
     (run / "out" / "registry").mkdir(parents=True)
     (run / "out" / "registry" / "stdout").write_bytes(b"a callable")
+    (run / "out" / ".pool").mkdir()
+    (run / "out" / ".pool" / "stdout").write_bytes(b"a key")
     (run / "secret").write_bytes(SECRET)
     return run
 

@@ -47,11 +47,11 @@ def test_every_test_about_security_is_named():
     assert set(paths) - linked == set()
 
 
-def test_pools_are_not_claimed():
-    """There are none: whoever adds them says here what guards them."""
-    assert "There are no pools of workers yet" in rows()["R14"]
-    modules = [path.stem for path in (ROOT / "packages").rglob("src/**/*.py")]
-    assert not [name for name in modules if "pool" in name]
+def test_what_guards_pools_is_said_with_its_tests():
+    row = rows()["R14"]
+    assert "CURVE" in row
+    assert "mode 0600" in row
+    assert "test_pool_" in row
 
 
 def test_who_reports_a_weakness_finds_the_page():

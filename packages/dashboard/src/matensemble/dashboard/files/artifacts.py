@@ -105,8 +105,9 @@ class ChoreFiles:
         self._declared = declared
         self._shown = f"{run_dir.name}/{workdir.OUT}/{clean_text(chore_id)}"
         self._attempt = attempt
-        is_id = _is_segment(chore_id) and f"{workdir.OUT}/{chore_id}".casefold() != workdir.REGISTRY
-        if not is_id:
+        # What begins with a dot is no chore: the key of warm workers lies in such a directory.
+        is_id = _is_segment(chore_id) and not chore_id.startswith(".")
+        if not is_id or f"{workdir.OUT}/{chore_id}".casefold() == workdir.REGISTRY:
             raise RunDirectoryError(self._shown, "there is no such chore")
         try:
             root = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
