@@ -56,7 +56,9 @@ from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.resources import Allocation
 from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.runtime.scheduler.tiers import Tier
 from matensemble.runtime.signals import SWITCH
+from matensemble.runtime.small_results import SmallResults
 from matensemble.runtime.spawner import Spawner
 from matensemble.runtime.starting import StartingBeat
 from matensemble.runtime.walltime import Deadline, find_time_left
@@ -211,7 +213,12 @@ class FluxManager:
         stack.push(self._closing(journal))
         max_failures = 1 if options.fail_fast else options.max_failures
         state = SchedulerState(
-            Policy(look_ahead=executor.look_ahead, max_root_failures=max_failures)
+            Policy(
+                look_ahead=executor.look_ahead,
+                max_root_failures=max_failures,
+                workers=options.workers,
+                tiers={g: Tier(t) for g, t in legacy.replay.tiers.items() if t in list(Tier)},
+            )
         )
         state.handle(AllocationLearned(allocation))
         self._logger.info("allocation: %s", allocation.describe() or "no usable node")
@@ -231,13 +238,14 @@ class FluxManager:
             run, watchdog, keep=options.keep, logger=self._logger, cache=self._cache
         )
         stack.callback(caretaker.close)
+        small_results = SmallResults()
         engine = Engine(
             self.workflow,
             state,
             executor,
             journal=journal,
             recorder=recorder,
-            preparer=Preparer(self.workflow, state, options.script_dir),
+            preparer=Preparer(self.workflow, state, options.script_dir, small_results),
             spawner=Spawner(self.workflow, state, legacy.parents, len(legacy.replay.added)),
             inbox=self._inbox,
             buffer_time=options.buffer_time,
@@ -245,6 +253,7 @@ class FluxManager:
             clock=self._clock,
             restored=None if legacy.is_empty else legacy.restored(),
             observers=(caretaker,),
+            small_results=small_results,
         )
         engine.on_start = beat.stop
         look = self._leave_where_deposed(lease)
