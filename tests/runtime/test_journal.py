@@ -8,7 +8,7 @@ import os
 import pytest
 
 from matensemble.records import RecordKind, decode_journal_line
-from matensemble.runtime.journal import FileJournal
+from matensemble.runtime.journal import MAX_LINES, FileJournal
 from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.testing import ManualClock
 
@@ -70,6 +70,26 @@ def test_a_full_disk_is_an_error_and_not_a_lost_record(tmp_path, monkeypatch):
             journal.flush()
     journal.flush()
     assert [r.chore_id for r in records(tmp_path / "j")] == ["c"]
+    journal.close()
+
+
+def test_a_million_records_of_one_event_do_not_pile_up(tmp_path, monkeypatch):
+    whole, sizes = os.write, []
+
+    def write(descriptor, data):
+        sizes.append(data.count(b"\n"))
+        if len(sizes) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    journal = FileJournal(tmp_path / "j")
+    for _ in range(2 * MAX_LINES + 1):
+        journal.append(Record(RecordKind.CANCELLED, "c"))
+    assert [record.sequence for record in records(tmp_path / "j")] == [*range(1, MAX_LINES + 1)]
+    journal.flush()
+    assert sizes == [MAX_LINES, MAX_LINES, MAX_LINES + 1]  # what the disk refused, once more
+    assert [record.sequence for record in records(tmp_path / "j")] == [*range(1, 2 * MAX_LINES + 2)]
     journal.close()
 
 

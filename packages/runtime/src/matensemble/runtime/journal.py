@@ -20,6 +20,8 @@ from matensemble.runtime.clock import SYSTEM_CLOCK, Clock
 from matensemble.runtime.scheduler.instructions import Record
 from matensemble.workdir import FILE_MODE
 
+MAX_LINES = 8192
+"""Taken at most before they are written unasked: an event can end a million chores."""
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
 
 
@@ -35,7 +37,7 @@ class Journal(Protocol):
         """Epoch of the owner that writes it, from 1."""
 
     def append(self, record: Record) -> None:
-        """Take a record; it is on its way to the file at the next `flush`."""
+        """Take a record; it is on its way to the file at the next `flush`, or before."""
 
     def flush(self) -> None:
         """Write what was taken, in one piece: before anything is carried out."""
@@ -109,7 +111,10 @@ class FileJournal:
         return journal
 
     def append(self, record: Record) -> None:
-        """Take a record; it is on its way to the file at the next `flush`."""
+        """Take a record; it is on its way to the file at the next `flush`, or before."""
+        if len(self._lines) >= MAX_LINES:
+            with suppress(OSError):  # nothing is lost, and `flush` tells
+                self.flush()
         if not self._lines:
             clock = self._clock
             elapsed = clock.monotonic() - self._started
