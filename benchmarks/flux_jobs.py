@@ -46,7 +46,7 @@ def ours(record: Callable[[Pipeline, int], None], num_chores: int, basedir: str)
     record(pipe, num_chores)
     run_dir = pipe.save()
     start = time.perf_counter()
-    FluxManager(run_dir, RunOptions(executor="flux")).run()
+    FluxManager(run_dir, RunOptions(executor="flux", workers="job")).run()
     seconds = time.perf_counter() - start
     assert read_status(Path(run_dir) / "status.json").state is RunState.COMPLETED
     return num_chores / seconds
