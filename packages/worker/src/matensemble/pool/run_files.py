@@ -75,7 +75,9 @@ class RunFiles:
         try:
             if os.writev(descriptor, (payload, footer)) != len(payload) + len(footer):
                 return False
-            os.link(f"/proc/self/fd/{descriptor}", path, follow_symlinks=True)
+            # Without a directory Python calls link(), which does not follow the link in /proc.
+            source = f"/proc/self/fd/{descriptor}"
+            os.link(source, path, src_dir_fd=descriptor, follow_symlinks=True)
         except OSError:  # there is one of an earlier attempt, no /proc, no room …
             return False
         finally:
