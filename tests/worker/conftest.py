@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,21 @@ class Campaign:
             check=False,
         )
         return Outcome(process.returncode, process.stdout, process.stderr, directory)
+
+
+@pytest.fixture
+def start_worker(campaign: Campaign) -> Iterator[Callable[..., Any]]:
+    """Start warm workers of the campaign, each a `pool_harness.WarmWorker`, closed at the end."""
+    from pool_harness import WarmWorker
+
+    with ExitStack() as stack:
+
+        def start(*arguments: Any, **options: Any) -> Any:
+            worker = WarmWorker(campaign, *arguments, **options)
+            stack.callback(worker.close)
+            return worker
+
+        yield start
 
 
 @pytest.fixture

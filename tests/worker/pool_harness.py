@@ -29,6 +29,7 @@ from matensemble.pool_messages import (
 )
 
 TIMEOUT = 60.0
+MODULE = ("-m", "matensemble.pool.node")
 T = TypeVar("T")
 
 
@@ -43,10 +44,20 @@ class WarmWorker:
         Further arguments of its command line.
     env
         Variables over the environment of this process.
+    cores
+        What it has.
+    python, stdin
+        How its program is started.
     """
 
     def __init__(
-        self, campaign: Any, *options: str, env: Mapping[str, str] | None = None, cores: int = 2
+        self,
+        campaign: Any,
+        *options: str,
+        env: Mapping[str, str] | None = None,
+        cores: int = 2,
+        python: Sequence[str] = MODULE,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self.campaign = campaign
         self.directory = campaign.dir.pool_dir(1)
@@ -66,18 +77,11 @@ class WarmWorker:
         with self.stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [
-                    *(
-                        sys.executable,
-                        "-P",
-                        "-m",
-                        "matensemble.pool.node",
-                        "--worker",
-                        "worker-1-1",
-                    ),
+                    *(sys.executable, "-P", *python, "--worker", "worker-1-1"),
                     *("--address-file", str(path), "--cores", str(cores), *options),
                 ],
                 env={**inheritable(os.environ), "MATENSEMBLE_RUN_DIR": "elsewhere", **(env or {})},
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 start_new_session=True,
@@ -228,6 +232,8 @@ class WarmWorker:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+            if self.process.stdin is not None:
+                self.process.stdin.close()
             self.socket.close(0)
             self._context.term()
             self._sockets.cleanup()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from pool_harness import WarmWorker
@@ -15,10 +14,8 @@ from matensemble.pool_messages import Bye, Close, Run
 
 
 @pytest.fixture
-def worker(campaign: Any) -> Iterator[WarmWorker]:
-    worker = WarmWorker(campaign)
-    yield worker
-    worker.close()
+def worker(start_worker: Callable[..., WarmWorker]) -> WarmWorker:
+    return start_worker()
 
 
 def test_it_says_who_it_is(worker: WarmWorker) -> None:

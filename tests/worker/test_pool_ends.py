@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,8 @@ from matensemble.pool_messages import Cancel, Extend, Run, Signal, Withdraw
 
 
 @pytest.fixture
-def worker(campaign: Any) -> Iterator[WarmWorker]:
-    worker = WarmWorker(campaign, cores=1)
-    yield worker
-    worker.close()
+def worker(start_worker: Callable[..., WarmWorker]) -> WarmWorker:
+    return start_worker(cores=1)
 
 
 def wait_for_ever(ready: str) -> None:

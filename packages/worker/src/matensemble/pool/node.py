@@ -218,6 +218,7 @@ class Node:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker and return its exit code."""
     options = _parse(arguments)
+    _keep_descriptors()
     try:
         from matensemble.pool.link import Link
     except ModuleNotFoundError as error:
@@ -249,6 +250,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     link = Link(address, options.worker)
     return Node(options.worker, link, service, selector, num_cores, len(gpus.ids)).run()
+
+
+def _keep_descriptors() -> None:
+    """Keep what the job of this worker has open from chores: a process manager's channel, say."""
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # the one by which the directory was read
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

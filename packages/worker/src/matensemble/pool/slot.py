@@ -129,9 +129,9 @@ class Slot:
         """Put right what the chore changed; return whether that was possible."""
         try:
             self._flush_c_streams(None)
-            is_whole = self._surroundings.leave()
             for capture, path in zip(self._captures, (stdout, stderr), strict=True):
                 capture.settle(path)
+            is_whole = self._surroundings.leave()
         except OSError:  # closed under our feet, no room …: a new process has what it needs
             return False
         return is_whole
