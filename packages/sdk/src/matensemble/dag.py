@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -137,6 +138,51 @@ def stages(
     gathers
         Chore id → the groups it gathers.
     """
+    found = _stages_in_order(graph, members, gathers)
+    return _stages_of_components(graph, members, gathers) if found is None else found
+
+
+def _stages_in_order(
+    graph: Graph, members: Mapping[str, Sequence[str]], gathers: Mapping[str, Sequence[str]]
+) -> dict[str, int] | None:
+    """Return the stages where no chore is downstream of a gather of its own group, else None."""
+    group_of = {chore_id: group for group, chore_ids in members.items() for chore_id in chore_ids}
+    missing = {chore_id: len(upstream) for chore_id, upstream in graph.pred.items()}
+    gatherers: dict[str, list[str]] = {group: [] for group in members}
+    unseen = {group: len(chore_ids) for group, chore_ids in members.items()}
+    for chore_id, groups in gathers.items():
+        for group in dict.fromkeys(groups):
+            if unseen.get(group):
+                gatherers[group].append(chore_id)
+                missing[chore_id] += 1
+
+    result: dict[str, int] = {}
+    highest: dict[str, int] = {}  # group → stage, of the members seen so far
+    work = [chore_id for chore_id, count in missing.items() if not count]
+    while work:
+        chore_id = work.pop()
+        stage = max((result[source] for source in graph.pred[chore_id]), default=0)
+        for group in gathers.get(chore_id, ()):
+            stage = max(stage, 1 + highest.get(group, 0))
+        result[chore_id] = stage
+        released: list[Iterable[str]] = [graph.succ[chore_id]]
+        own = group_of.get(chore_id)
+        if own is not None:
+            highest[own] = max(highest.get(own, 0), stage)
+            unseen[own] -= 1
+            if not unseen[own]:
+                released.append(gatherers[own])
+        for target in chain.from_iterable(released):
+            missing[target] -= 1
+            if not missing[target]:
+                work.append(target)
+    return result if len(result) == len(graph) else None
+
+
+def _stages_of_components(
+    graph: Graph, members: Mapping[str, Sequence[str]], gathers: Mapping[str, Sequence[str]]
+) -> dict[str, int]:
+    """Return the stages of any graph; takes five times as long, and fifteen times the memory."""
     # One node a group instead of an edge a member and gatherer. Chores of a group that lie on a
     # cycle through its node are downstream of a gather of it; a cycle is a strong component.
     extended: nx.DiGraph[str | tuple[str]] = nx.DiGraph()
