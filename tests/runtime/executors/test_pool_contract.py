@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from contract import ExecutorContract, Session
 
 from matensemble.runtime.executors.base import Executor
+from matensemble.runtime.executors.flux_executor import FluxExecutor
 from matensemble.runtime.executors.local import LocalExecutor
 from matensemble.runtime.executors.pool_driver import PoolOptions
 from matensemble.runtime.executors.pool_executor import PoolExecutor
@@ -47,3 +49,14 @@ class TestContractOnThisMachine(PoolContract):
     @pytest.fixture
     def executor(self, tmp_path: Path) -> Executor:
         return pooled(LocalExecutor(cores=2), tmp_path, is_remote=False)
+
+
+@pytest.mark.flux
+@pytest.mark.slow
+class TestContractOnFlux(PoolContract):
+    abandons = True
+
+    @pytest.fixture
+    def executor(self, start_flux: Callable[..., str], tmp_path: Path) -> Executor:
+        inner = FluxExecutor(str(tmp_path / "run"), uri=start_flux())
+        return pooled(inner, tmp_path, is_remote=True)
