@@ -29,6 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +155,11 @@ class BrokerWatch(threading.Thread):
     def _modules(pid: int) -> Iterator[int]:
         """Yield the modules that are processes: the scheduler."""
         for stat in Path("/proc").glob("[0-9]*/stat"):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            command = (stat.parent / "cmdline").read_bytes()
-            if parent == pid and b"flux-module-python-exec" in command:
-                yield int(stat.parent.name)
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                parent = int(stat.read_text().rpartition(")")[2].split()[1])
+                command = (stat.parent / "cmdline").read_bytes()
+                if parent == pid and b"flux-module-python-exec" in command:
+                    yield int(stat.parent.name)
 
     def run(self) -> None:
         """Sample from now until `end`."""
@@ -196,6 +198,7 @@ def measure(runner: str, num_jobs: int, cores: int, seconds: float) -> dict[str,
         stdout=subprocess.PIPE,
         text=True,
     ).stdout
+    subprocess.run(["flux", "queue", "idle", "--quiet"], check=True)  # the last may not be over
     after = watch.cpu()
     watch.end()
     used = json.loads(told.splitlines()[-1])
