@@ -257,8 +257,8 @@ def test_a_driver_that_is_killed_loses_nothing_that_was_committed(study):
         if run.chore_file(chore_id, workdir.RESULT).exists()
     }
     before = study.marks("ran")
-    study.end(RESUME)
-    assert state_of(run) is RunState.COMPLETED
+    _, said = study.end(RESUME)
+    assert state_of(run) is RunState.COMPLETED, said
     results = Results.read(run)
     assert results.gather("count") == [*range(64)]
     ids = named(run, "count")

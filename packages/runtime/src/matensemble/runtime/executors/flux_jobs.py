@@ -110,8 +110,9 @@ class FluxJobs:
 
     def go_on(self, history: Iterable[Message]) -> None:
         """Catch up with the history of all jobs, and send again what was left unanswered."""
+        unanswered = [*self._asked]  # what the history makes us ask is sent by then
         self._emit(self._table.recall(history))
-        for send in [*self._asked]:
+        for send in unanswered:
             self._send(send)
         for job in self._table:
             self._make_up(job)
