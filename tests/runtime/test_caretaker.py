@@ -94,3 +94,17 @@ def test_files_are_left_until_the_cache_has_copied_them(run):
     copier.join()
     assert cache.copied == FILES
     assert "stdout" not in left(run, "a")
+
+
+def test_nobody_looks_behind_a_chore_that_was_never_seen_to_run(run, monkeypatch):
+    looked = []
+    monkeypatch.setattr(caretaker, "find_large_output", lambda _, chore_id: looked.append(chore_id))
+    watchdog = Watchdog(run, time, lambda event: None)
+    keeper = Caretaker(run, watchdog, keep="all", logger=logging.getLogger())
+    brief, long = ended("a"), ended("b")
+    keeper.started(long.chore, 1)
+    keeper.ended(brief)
+    keeper.ended(long)
+    keeper.close()
+    assert looked == ["b"]
+    assert left(run, "a") == FILES

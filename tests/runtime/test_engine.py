@@ -32,7 +32,9 @@ from matensemble.runtime.scheduler.events import (
     ResumeRequested,
 )
 from matensemble.runtime.scheduler.policy import Policy
+from matensemble.runtime.scheduler.resources import Allocation, Node
 from matensemble.runtime.scheduler.state import SchedulerState
+from matensemble.runtime.scheduler.tiers import PROBE_SECONDS, PROBES
 from matensemble.runtime.spawner import Spawner
 from matensemble.runtime.standstill import MAX_IDLE_SECONDS
 from matensemble.runtime.testing import FakeExecutor, ManualClock, Outcome
@@ -551,3 +553,45 @@ def test_a_disk_that_does_not_show_what_a_strategy_asked_for_fails_nothing(pipe,
     assert len(asked) == 2
     (again,) = run.records(RecordKind.REQUEUED)
     assert (again.fields["r"], again.fields["b"]) == ("io_error", "loss")
+
+
+# --- warm workers -------------------------------------------------------------------------------
+
+
+def test_a_group_is_held_back_for_no_longer_than_a_probe_may_take(pipe):
+    for _ in range(PROBES + 8):
+        pipe.exec("true", name="many")
+    clock = RestlessClock()
+    executor = FakeExecutor(Allocation((Node("n", PROBES + 8),)))
+    run = Run(pipe, executor, Policy(workers="auto"), clock=clock)
+    seen = []
+
+    def end_all_that_run(now):
+        if len(executor.running) != len(seen):
+            seen[:] = executor.running
+        if len(seen) == PROBES + 8:
+            executor.finish_all()
+
+    run.engine.add_duty(end_all_that_run)
+    assert run.run(Ticking(clock)) is RunState.COMPLETED
+    assert clock.monotonic() >= PROBE_SECONDS
+    (decision,) = run.records(RecordKind.WORKERS)
+    assert decision.fields["tier"] == "job"
+    assert "takes more than 5 s" in decision.fields["d"]
+
+
+def test_what_suits_a_group_is_weighed_while_it_runs(pipe):
+    for _ in range(PROBES + 40):
+        pipe.exec("true", name="many")
+    executor = FakeExecutor(
+        Allocation((Node("n", 8),)), script=lambda _: Outcome(elapsed=0.01), pool_look_ahead=4
+    )
+    run = Run(pipe, executor, Policy(workers="auto"))
+    run.engine.on_start = lambda: executor.measure_launch(0.2)
+    assert run.run() is RunState.COMPLETED
+    tiers = [record.fields["tier"] for record in run.records(RecordKind.WORKERS)]
+    assert tiers == ["trial", "pool"]
+    pooled = [r for r in run.records(RecordKind.SUBMIT_INTENT) if r.fields.get("p")]
+    assert len(pooled) > 40
+    ends = run.records(RecordKind.COMPLETED)
+    assert all("el" in r.fields for r in ends if r.chore_id in {p.chore_id for p in pooled})

@@ -407,3 +407,12 @@ def test_a_disk_that_does_not_answer_is_no_damage(run, monkeypatch):
         find_damage(run, python(), 1)
     with pytest.raises(OSError, match="Input/output"):
         salvage(run, python(), 1)
+
+
+def test_a_worker_that_vouches_for_a_result_is_believed_except_about_what_it_spawned(run):
+    vouched = JobEnded("c", 1, 0, elapsed=0.5, host="n1", is_committed=True)
+    finished = settle(run, python(), vouched)
+    assert (finished.reason, finished.elapsed, finished.host) == (None, 0.5, "n1")
+    assert settle(run, python(is_strategy=True), vouched).reason is Reason.RESULT_MISSING
+    failed = vouched._replace(exit_code=3)
+    assert settle(run, python(), failed).reason is Reason.NONZERO_EXIT
