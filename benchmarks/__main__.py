@@ -27,6 +27,7 @@ import status_cost
 import worker_start
 from results import Results, describe_machine
 from row import HEADER, LeftOut, Row, told
+from scratch import scratch
 
 HERE = Path(__file__).parent
 
@@ -87,7 +88,7 @@ def authored(size: Size) -> Rows:
 
 def managed(size: Size) -> Rows:
     """Return S5."""
-    return manager_core.rows([10_000 // size.scale, 100_000 // size.scale])
+    return manager_core.rows([10_000 // size.scale, 1_000_000 // size.scale**2])
 
 
 def journalled(size: Size) -> Rows:
@@ -152,10 +153,11 @@ def main() -> None:
     size = Size(asked.quick, asked.peers_python)
     print(f"{describe_machine()}, Python {platform.python_version()}")
     print(HEADER)
-    rows = []
-    for section in SECTIONS:
-        if set(section.targets) & set(asked.only):
-            rows += told(rows_of(section, size))
+    rows: list[Row | LeftOut] = []
+    with scratch():
+        for section in SECTIONS:
+            if set(section.targets) & set(asked.only):
+                rows += told(rows_of(section, size))
     if asked.results:
         Results.of(rows, asked.peers_python).save(asked.results)
 

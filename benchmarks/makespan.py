@@ -18,12 +18,14 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator
+from functools import partial
 from heapq import heappop, heappush
 from pathlib import Path
 
 import ours
 import peers
 from row import HEADER, LeftOut, Row, print_rows
+from scratch import scratch
 from workflow_shapes import Shape, shapes
 
 from matensemble.runtime.scheduler.events import (
@@ -90,21 +92,18 @@ def measure(shape: Shape, rounds: int, python: str) -> Iterator[tuple[str, float
     """Yield the median seconds of each system, or why there are none; the cases take turns."""
     seconds: dict[str, list[float]] = {}
     missing: dict[str, LeftOut] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        cases: dict[str, Callable[[], float]] = {
-            "MatEnsemble": lambda: run_ours(shape, SLOTS, folder)
-        }
-        for name in PEERS:
-            title = peers.PEERS[name].title
-            cases[title] = lambda name=name: run_peer(name, shape, SLOTS, folder, python)  # type: ignore[misc]
-        for _ in range(rounds):
-            for title, case in cases.items():
-                if title in missing:
-                    continue
-                try:
-                    seconds.setdefault(title, []).append(case())
-                except peers.PeerError as error:
-                    missing[title] = LeftOut("S7", f"  {title}", str(error))
+    folder = tempfile.mkdtemp()  # see `scratch`
+    cases: dict[str, Callable[[], float]] = {"MatEnsemble": lambda: run_ours(shape, SLOTS, folder)}
+    for name in PEERS:
+        cases[peers.PEERS[name].title] = partial(run_peer, name, shape, SLOTS, folder, python)
+    for _ in range(rounds):
+        for title, case in cases.items():
+            if title in missing:
+                continue
+            try:
+                seconds.setdefault(title, []).append(case())
+            except peers.PeerError as error:
+                missing[title] = LeftOut("S7", f"  {title}", str(error))
     for title in cases:
         yield title, missing.get(title) or statistics.median(seconds[title])
 
@@ -168,7 +167,8 @@ def main() -> None:
     asked = parser.parse_args()
     print(HEADER)
     graphs = graphs_of(asked.seconds, asked.share, asked.shapes)
-    print_rows(rows(graphs, asked.rounds, asked.peers_python))
+    with scratch():
+        print_rows(rows(graphs, asked.rounds, asked.peers_python))
 
 
 if __name__ == "__main__":

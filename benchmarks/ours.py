@@ -9,7 +9,7 @@ the disk and journalled. `measure` starts this file as `peers.measure` starts th
 ``cold`` is everything from the first recorded chore to the last completion, the start of warm
 workers included. ``warm`` leaves out the time in which they start: chores that keep every slot busy
 for a moment come first, and the time between their first and last record does not count. All
-results are read back and compared, which is not timed.
+results are read back and compared, which is not timed. Run directories stay, see `scratch`.
 """
 
 from __future__ import annotations
@@ -155,16 +155,13 @@ def graph(steps: Sequence[tuple[float, Sequence[int], str]]) -> tuple[Record, Ca
 
 def measure_here(setting: Setting, kind: str, chores: int, file: str) -> dict[str, float]:
     """Return the figures that `peers.measure_here` returns."""
-    # Not cleaned up between runs: files are created much slower after many were deleted.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as basedir:
-        run(setting, basedir, *calls(1), warm=False)  # imports whatever is imported late
-        if kind == "graph":
-            work = graph(json.loads(Path(file).read_text()))
-            return {"makespan": run(setting, basedir, *work, warm=False)}
-        work = calls(chores) if kind == "calls" else programs(chores)
-        return {
-            name: run(setting, basedir, *work, warm=name == "warm") for name in ("cold", "warm")
-        }
+    basedir = tempfile.mkdtemp()  # see `scratch`
+    run(setting, basedir, *calls(1), warm=False)  # imports whatever is imported late
+    if kind == "graph":
+        work = graph(json.loads(Path(file).read_text()))
+        return {"makespan": run(setting, basedir, *work, warm=False)}
+    work = calls(chores) if kind == "calls" else programs(chores)
+    return {name: run(setting, basedir, *work, warm=name == "warm") for name in ("cold", "warm")}
 
 
 def main() -> None:

@@ -2,14 +2,14 @@
 
 Owns how each peer is set up and used in its own fastest idiom, and nothing of ours: this file runs
 under an interpreter that need not have MatEnsemble, in a process of its own for each case. The
-benchmarks of this folder call `measure` and `measure_graph`, which start it::
+other benchmarks call `measure`, which starts it::
 
     python benchmarks/peers.py executorlib calls --chores 4000
     python benchmarks/peers.py dask graph --file graph.json
 
 It prints one line of JSON: seconds from a cold start (the pool is made, and `chores` results are
 back), seconds from a warm one (the same again, in the same pool), and the version. Imports and the
-end of a pool are not timed. The answer of a peer that is not installed says so.
+end of a pool are not timed; files stay, see `scratch`. A peer that is not installed says so.
 """
 
 from __future__ import annotations
@@ -237,23 +237,23 @@ def measure_here(name: str, kind: str, chores: int, slots: int, file: str) -> di
     """Return the figures of a peer; raises ImportError where it is not installed."""
     peer = PEERS[name]
     figures: dict[str, Any] = {"version": _version_of(peer)}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.chdir(folder)
-        with peer.open(1, folder) as pool:  # imports whatever is imported late
-            (pool.programs if kind == "programs" else pool.calls)(1)
-        began_at = time.time()
-        with peer.open(slots, folder) as pool:
-            if kind == "graph":
-                naps = json.loads(Path(file).read_text())
-                pool.calls(slots)
-                began_at = time.time()
-                figures["makespan"] = pool.graph(naps) - began_at
-            else:
-                run: Callable[[int], float] = getattr(pool, kind)
-                figures["cold"] = run(chores) - began_at
-                began_at = time.time()
-                figures["warm"] = run(chores) - began_at
-        return figures
+    folder = tempfile.mkdtemp()  # see `scratch`
+    os.chdir(folder)
+    with peer.open(1, folder) as pool:  # imports whatever is imported late
+        (pool.programs if kind == "programs" else pool.calls)(1)
+    began_at = time.time()
+    with peer.open(slots, folder) as pool:
+        if kind == "graph":
+            naps = json.loads(Path(file).read_text())
+            pool.calls(slots)
+            began_at = time.time()
+            figures["makespan"] = pool.graph(naps) - began_at
+        else:
+            run: Callable[[int], float] = getattr(pool, kind)
+            figures["cold"] = run(chores) - began_at
+            began_at = time.time()
+            figures["warm"] = run(chores) - began_at
+    return figures
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from typing import Literal
 import ours
 import peers
 from row import HEADER, LeftOut, Row, print_rows
+from scratch import scratch
 
 COLD_CHORES = 4000
 OURS = "MatEnsemble"
@@ -197,7 +198,8 @@ def main() -> None:
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    measured = measure_all(asked.executor, asked.rounds, asked.share, asked.peers_python)
+    with scratch():
+        measured = measure_all(asked.executor, asked.rounds, asked.share, asked.peers_python)
     if asked.json:
         print("\n" + json.dumps(measured))
         return

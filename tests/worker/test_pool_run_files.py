@@ -18,7 +18,7 @@ def _has_nameless_files(directory: Path) -> bool:
         os.close(os.open(directory, os.O_WRONLY | os.O_TMPFILE))
     except (AttributeError, OSError):
         return False
-    return os.path.isdir("/proc/self/fd")
+    return Path("/proc/self/fd").is_dir()
 
 
 def test_a_result_gets_its_name_in_one_link(
@@ -35,7 +35,7 @@ def test_a_result_gets_its_name_in_one_link(
     RunFiles().commit(str(path), wire.dumps(42), 1, NAME)
     assert wire.load_result(path, NAME) == 42
     assert path.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(tmp_path) == ["result.pickle"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_result_of_an_earlier_attempt_is_replaced(tmp_path: Path) -> None:
@@ -44,4 +44,4 @@ def test_a_result_of_an_earlier_attempt_is_replaced(tmp_path: Path) -> None:
     files.commit(str(path), wire.dumps("first"), 1, NAME)
     files.commit(str(path), wire.dumps("second"), 2, NAME)
     assert wire.load_result(path, NAME) == "second"
-    assert os.listdir(tmp_path) == ["result.pickle"]
+    assert list(tmp_path.iterdir()) == [path]
