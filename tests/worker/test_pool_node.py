@@ -176,8 +176,8 @@ def test_without_an_address(tmp_path: Path) -> None:
 
 def test_a_worker_that_cannot_run_chores_says_so(start_worker: Start) -> None:
     code = (
-        "import sys; from matensemble.pool import node, service; "
-        "service.sys = type('Sys', (), {'executable': '/no/python'}); raise SystemExit(node.main())"
+        "import sys; from matensemble.pool import node, starter; "
+        "starter.sys = type('Sys', (), {'executable': '/no/python'}); raise SystemExit(node.main())"
     )
     worker = start_worker(python=("-c", code))
     assert worker.wait_exit() == 1

@@ -11,25 +11,21 @@ be taken back, and is, as soon as the chore before it turns out to be long.
 
 from __future__ import annotations
 
-import os
 import selectors
-import sys
 from _pickle import loads as _loads
 from collections import deque
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from time import monotonic
 
-from matensemble import disk, environment, wire, workdir
-from matensemble.errors import ResultCorruptError, ResultMissingError
-from matensemble.gpu import VISIBLE_VARIABLES, Gpus
+from matensemble.gpu import Gpus
 from matensemble.oom_counter import find_oom_counter
 from matensemble.pool import packet
+from matensemble.pool.aftermath import Outcomes, describe_death, drop_empty, is_committed
 from matensemble.pool.crew import LINK_SECONDS, Item, Reply, SlotHandle
 from matensemble.pool.shares import Share, Shares
+from matensemble.pool.starter import Starter
 from matensemble.pool_messages import REPORT_STARTED_SECONDS, Ended, Order
-from matensemble.process_keeper import End, ProcessKeeper, Start, Task
-from matensemble.process_start import encode
+from matensemble.process_keeper import End, ProcessKeeper
 
 TERM_GRACE_SECONDS = 3.0
 """Time between TERM and KILL when a chore is ended."""
@@ -37,18 +33,6 @@ MAX_AHEAD = 32
 """Most chores that a slot is sent ahead."""
 AHEAD_SECONDS = 0.005
 """How much work a slot is sent ahead, and when it is taken back while another slot has none."""
-
-
-class Outcomes:
-    """What the driver is to be told."""
-
-    def __init__(self) -> None:
-        self.started: list[tuple[str, int]] = []
-        self.ended: list[Ended] = []
-        self.returned: list[tuple[str, int]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.ended or self.started or self.returned)
 
 
 class Service:
@@ -88,16 +72,6 @@ class Service:
         self._selector = selector
         self._directory = directory
         self._shares = Shares(cores, gpus.ids)
-        self._binds = binds
-        self._gpus = gpus
-        self._environ = encode(environ)
-        self._visible = {
-            name: value for name in VISIBLE_VARIABLES if (value := environ.get(name)) is not None
-        }
-        self._recycle_after = recycle_after
-        outer = os.environ.get(environment.JOBID)
-        self._name = (f"{outer}/" if outer else "") + os.urandom(4).hex()
-        self._num_jobs = 0
         self._queue: deque[Item] = deque()
         self._items: dict[tuple[str, int], Item] = {}
         self._slots: dict[str, SlotHandle] = {}
@@ -114,6 +88,7 @@ class Service:
             on_started=lambda job: None,
             on_ended=self._take_end,
         )
+        self._starter = Starter(self.keeper, binds, gpus, environ, recycle_after)
         first = self._shares.find(1, 0)
         assert first is not None
         self._idle.append(self._start_slot(first))
@@ -414,67 +389,18 @@ class Service:
         return self._shares.find(num_cores, num_gpus, unwanted)
 
     def _start_slot(self, share: Share) -> SlotHandle:
-        job = self._name_job()
-        slot = SlotHandle(job, share, self._directory)
-        self._slots[job] = slot
+        slot = SlotHandle(self._starter.name_job(), share, self._directory)
+        self._slots[slot.job] = slot
         self._selector.register(slot, selectors.EVENT_READ, lambda: self._hear(slot))
-        argv = [
-            *(sys.executable, "-P", "-m", "matensemble.pool.slot"),
-            *(slot.stdout, slot.stderr, str(self._recycle_after)),
-        ]
-        env = self._gpus.show(share.gpus)
-        self._start(job, argv, "/", slot.stdout, slot.stderr, True, env, share, None, slot.channel)
+        self._starter.start_slot(slot)
         return slot
 
     def _start_program(self, item: Item, share: Share, argv: list[str]) -> None:
-        payload = item.read_payload()
-        job = item.job = self._name_job()
+        item.job = self._starter.name_job()
         item.slot, item.share = None, share
         item.started = monotonic()
-        self._programs[job] = item
-        with suppress(OSError):  # of an earlier attempt; anything else shows when it is entered
-            disk.make_dir(payload.cwd)
-        env = {
-            **({} if payload.inherit else self._visible),
-            **self._gpus.show(share.gpus),
-            **payload.env,
-        }
-        self._start(
-            *(job, argv, payload.cwd, payload.stdout, payload.stderr, payload.inherit),
-            *(env, share, item.duration, None),
-        )
-
-    def _name_job(self) -> str:
-        self._num_jobs += 1
-        return f"{self._name}.{self._num_jobs}"
-
-    def _start(
-        self,
-        job: str,
-        argv: list[str],
-        cwd: str,
-        stdout: str,
-        stderr: str,
-        inherit: bool,
-        env: dict[str, str],
-        share: Share,
-        duration: float | None,
-        channel: int | None,
-    ) -> None:
-        env = {
-            **env,
-            environment.TASK_RANK: "0",
-            environment.NUM_TASKS: "1",
-            environment.JOBID: job,
-        }
-        self.keeper.start(
-            Start(
-                *(job, f"{environment.JOBID}={job}", argv, cwd, stdout, stderr),
-                *(self._environ if inherit else {}, env, duration),
-                (Task(share.cores if self._binds else None, {}),),
-                channel,
-            )
-        )
+        self._programs[item.job] = item
+        self._starter.start_program(item, argv)
 
     # --- ending ---------------------------------------------------------------------------------
 
@@ -507,9 +433,12 @@ class Service:
             mean = elapsed if self._mean is None else self._mean
             weight = 0.5 if elapsed > mean else 0.1
             self._mean = mean + weight * (elapsed - mean)
-            is_committed = bool(reply.flags & packet.IS_COMMITTED)
             self._finish(
-                item, reply.exit_code, elapsed=elapsed, is_committed=is_committed, data=reply.data
+                item,
+                reply.exit_code,
+                elapsed=elapsed,
+                is_committed=bool(reply.flags & packet.IS_COMMITTED),
+                data=reply.data,
             )
         elif reply.data is None:
             self._finish(item, reply.exit_code, elapsed=reply.elapsed)
@@ -538,7 +467,7 @@ class Service:
         else:
             assert item.share is not None
             self._shares.give_back(item.share)
-            self._drop_empty(item.read_payload().stderr)
+            drop_empty(item.read_payload().stderr)
             self._finish(item, end.exit_code, end.reason, end.detail, end.elapsed)
         self.feed()
 
@@ -557,43 +486,18 @@ class Service:
             item = slot.given.popleft()
             item.slot = None
             elapsed = 0.0 if item.started is None else monotonic() - item.started
-            if self._is_committed(item):
+            if is_committed(item):
                 self._finish(item, 0, elapsed=elapsed, is_committed=True)
                 continue
             reason, detail = end.reason, end.detail
             if not slot.is_ready and reason is None:
-                reason, detail = "submit_error", self._describe_death(slot, end)
+                reason, detail = "submit_error", describe_death(slot, end)
             self._finish(item, end.exit_code, reason, detail, elapsed)
             break
         self._queue.extendleft(reversed([*slot.given, *unread]))
         if not slot.is_ready:
-            self.problem = end.detail or self._describe_death(slot, end)
+            self.problem = end.detail or describe_death(slot, end)
         slot.close()
-
-    def _is_committed(self, item: Item) -> bool:
-        """Return whether a call has its result, though nobody has said so."""
-        if item.order.kind == "program":
-            return False
-        path = f"{item.read_payload().cwd}/{workdir.RESULT}"
-        try:
-            return wire.check_result(path, item.order.chore_id) == item.order.attempt
-        except (OSError, ResultMissingError, ResultCorruptError):
-            return False
-
-    @staticmethod
-    def _describe_death(slot: SlotHandle, end: End) -> str:
-        """Return how a slot that did not come up ended, with the last line it wrote."""
-        words = f"its process did not come up: exit code {end.exit_code}"
-        with suppress(OSError), open(slot.stderr, errors="replace") as file:
-            lines = [line.strip() for line in file if line.strip()]
-            return ": ".join([words, *lines[-1:]])
-        return words
-
-    @staticmethod
-    def _drop_empty(path: str) -> None:
-        with suppress(OSError):
-            if not os.stat(path).st_size:
-                os.unlink(path)
 
     def _finish(
         self,
