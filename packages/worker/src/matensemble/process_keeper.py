@@ -246,6 +246,12 @@ class ProcessKeeper:
         if attempt is not None and attempt.leaders and attempt.cause is None:
             attempt.deadline = attempt.started + duration
 
+    def note_memory(self, job: str) -> None:
+        """Let what the kernel has ended for want of memory until now not count for an attempt."""
+        attempt = self._attempts.get(job)
+        if attempt is not None and attempt.leaders:
+            attempt.oom_kills = self._count_oom_kills()
+
     def kill_all(self) -> None:
         """Kill whatever is there, at once."""
         for attempt in self._attempts.values():

@@ -105,6 +105,8 @@ class SlotHandle:
         What it was sent and has not answered, in order; it is at the first of them, or further.
     is_ready
         Whether its process has come up.
+    noted
+        When its keeper last noted how many processes the kernel has ended for want of memory.
     is_leaving
         Whether it is to end when it has answered.
     is_retiring
@@ -122,7 +124,7 @@ class SlotHandle:
             "is_ready",
             "is_retiring",
         ),
-        *("job", "share", "started"),
+        *("job", "noted", "share", "started"),
     )
 
     def __init__(self, job: str, share: Share, directory: str) -> None:
@@ -132,7 +134,7 @@ class SlotHandle:
         self._near, self._far = socket.socketpair(socket.AF_UNIX, _TYPE)
         self._near.setblocking(False)  # and not the far end: the slot waits at it
         self._num_sent = 0
-        self.started = monotonic()
+        self.started = self.noted = monotonic()
         self.given: deque[Item] = deque()
         self.is_ready = False
         self.is_leaving = False

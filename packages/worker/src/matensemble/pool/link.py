@@ -16,9 +16,6 @@ from matensemble.pool_messages import (
     encode,
 )
 
-LINGER_SECONDS = 2.0
-"""How long the last words of a worker may take on their way."""
-
 
 class Link:
     """A connection to the driver; it connects, and connects again, by itself.
@@ -37,7 +34,6 @@ class Link:
         socket.setsockopt(zmq.ROUTING_ID, name.encode())
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
-        socket.setsockopt(zmq.LINGER, int(LINGER_SECONDS * 1000))
         if address.server_key is not None:
             assert address.worker_public is not None and address.worker_secret is not None
             socket.curve_serverkey = address.server_key.encode()
@@ -78,7 +74,7 @@ class Link:
         """Send a message; it is kept while there is no connection."""
         self._socket.send_multipart(encode(message), zmq.NOBLOCK)
 
-    def close(self) -> None:
-        """Close the connection when what was sent is on its way, at most `LINGER_SECONDS`."""
-        self._socket.close()
+    def close(self, linger: float) -> None:
+        """Close the connection when what was sent is on its way, at most after so many seconds."""
+        self._socket.close(int(linger * 1000))
         self._context.term()

@@ -1,9 +1,16 @@
 """A warm worker: serves the pooled chores of one driver on one node.
 
-``python -P -m matensemble.pool.node --worker KEY --address-file PATH`` with, where they are not
-what this process may use, ``--cores N`` and ``--gpus N``, and ``--recycle-after N``. The driver's
-executor starts it as a job, and says everything else over the connection that the address file
-names; the messages are described in `matensemble.pool_messages`.
+``python -P -m matensemble.pool.node --worker KEY --address-file PATH``, and optionally
+
+``--cores N``, ``--gpus N``
+    What it has for chores; default: the cores that this process may use, the GPUs that it sees.
+``--unbound``
+    Bind no chore to its cores. Else they are bound, where there are as many as it may use.
+``--recycle-after N``
+    Replace a slot after so many chores; 0, the default: never.
+
+The driver's executor starts it as a job, and the driver says everything else over the connection
+that the address file names; the messages are described in `matensemble.pool_messages`.
 
 Owns the loop, the connection and the end of the worker; the chores are `service`'s. One thread, one
 selector: the connection, the slots and the keeper's processes wake it.
@@ -54,6 +61,10 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 0.005
 """How long an outcome waits for others at most, while the worker has more to do."""
+LINGER_SECONDS = 2.0
+"""How long the last words of a worker may take on their way."""
+HASTE_SECONDS = 0.5
+"""How long they may take where somebody may be about to kill it."""
 LOOK_SECONDS = 1.0
 """Longest time between two looks whether driver and parent are there."""
 
@@ -99,7 +110,8 @@ class Node:
             with suppress(OSError):  # an old kernel, a sandbox: looking from time to time has to do
                 parent = os.pidfd_open(self._parent)
                 selector.register(parent, selectors.EVENT_READ, self._lose_parent)
-        signal.signal(signal.SIGTERM, lambda *_: self._fail("it was told to end by SIGTERM"))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._take_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: for the driver to decide
 
     def run(self) -> int:
@@ -114,15 +126,22 @@ class Node:
             self._service.keeper.kill_all()
         if self._problem:
             sys.stderr.write(f"matensemble.pool.node: {self._problem}\n")
+            self._link.close(HASTE_SECONDS)
             return 1
         self._link.send(Bye())
-        self._link.close()
+        self._link.close(LINGER_SECONDS)
         return 0
 
     def _turn(self) -> None:
-        for message in self._link.receive():
+        if self._link.has_message():
             self._heard = monotonic()
-            self._obey(message)
+            try:
+                messages = self._link.receive()
+            except FormatError as error:
+                self._fail(str(error))
+                return
+            for message in messages:
+                self._obey(message)
         service = self._service
         service.act()
         if service.problem and not self._is_up:
@@ -189,6 +208,9 @@ class Node:
         outcomes.ended.clear()
         outcomes.returned.clear()
 
+    def _take_signal(self, number: int, _: object) -> None:
+        self._fail(f"it was told to end by {signal.Signals(number).name}")
+
     def _lose_parent(self) -> None:
         self._fail("what started it is gone")
 
@@ -237,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     usable = _usable_cores()
     num_cores = options.cores or len(usable)
-    binds = hasattr(os, "sched_setaffinity") and num_cores == len(usable)
+    binds = hasattr(os, "sched_setaffinity") and num_cores == len(usable) and not options.unbound
     selector = selectors.DefaultSelector()
     service = Service(
         selector,
@@ -266,6 +288,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--address-file", required=True, help="where the driver is")
     parser.add_argument("--cores", type=int, help="cores for chores; default: those usable")
     parser.add_argument("--gpus", type=int, help="GPUs for chores; default: those visible")
+    parser.add_argument("--unbound", action="store_true", help="do not bind chores to their cores")
     parser.add_argument("--recycle-after", type=int, default=0, help="chores per slot; 0: no limit")
     return parser.parse_args(arguments)
 

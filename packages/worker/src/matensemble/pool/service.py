@@ -119,8 +119,6 @@ class Service:
                 self._finish(item, None, "exceeds_allocation", detail)
             else:
                 self._queue.append(item)
-        if self._is_closing:
-            self._return(len(self._queue))
         self.feed()
 
     def cancel(self, key: tuple[str, int]) -> None:
@@ -169,7 +167,7 @@ class Service:
         """Start nothing more, and give back what has not started."""
         self._is_closing = True
         self._recall_all()
-        self._return(len(self._queue))
+        self.feed()
 
     def retire(self) -> None:
         """Let all slots end."""
@@ -293,6 +291,8 @@ class Service:
         """Start what can be started, strictly in order, and send short chores ahead."""
         if self._is_feeding:  # a process that cannot be started ends at once
             return
+        if self._is_closing:
+            self._return(len(self._queue))
         self._is_feeding = True
         self._start_queued()
         self._is_feeding = False
@@ -332,6 +332,7 @@ class Service:
             or given[0].order.kind == "program"
         ):
             return
+        self._note_memory(slot)
         room = min(MAX_AHEAD, AHEAD_SECONDS / self._mean, 1 + len(queue) // len(self._slots))
         while queue and len(given) <= room:
             item = queue[0]
@@ -339,6 +340,13 @@ class Service:
                 break
             if not self._send(slot, item):
                 break
+
+    def _note_memory(self, slot: SlotHandle) -> None:
+        """Let what the kernel ended before, of other chores, not count for the next one."""
+        now = monotonic()
+        if now - slot.noted >= REPORT_STARTED_SECONDS:
+            slot.noted = now
+            self.keeper.note_memory(slot.job)
 
     def _send(self, slot: SlotHandle, item: Item) -> bool:
         """Send the first of the queue ahead; return False where the slot takes no more now."""
@@ -352,6 +360,7 @@ class Service:
 
     def _give(self, slot: SlotHandle, item: Item) -> None:
         """Give a slot without work something to do."""
+        self._note_memory(slot)
         kind = packet.CALL if item.order.kind == "call" else packet.RESOLVE
         try:
             if slot.send(item, kind):
