@@ -261,14 +261,15 @@ def comparable(whole: WholeRun) -> dict[str, Any]:
     return results
 
 
-def try_it(folder: Path, uri: str = "") -> tuple[WholeRun, Tally]:
+def try_it(folder: Path, uri: str = "", workers: str = "job") -> tuple[WholeRun, Tally]:
     """Run one pipeline undisturbed and another one often killed, and compare the results."""
     num_units = NUM_CHORES // CHORES_A_UNIT
-    with whole_run(save(folder / "undisturbed", num_units), uri) as undisturbed:
+    saved = save(folder / "undisturbed", num_units)
+    with whole_run(saved, uri, workers=workers) as undisturbed:
         assert undisturbed.drive("run", seconds=300) == 0
         expected = comparable(undisturbed)
         assert_all_is_over(undisturbed, NUM_CHORES + 1)
-    with whole_run(save(folder / "killed", num_units), uri) as whole:
+    with whole_run(save(folder / "killed", num_units), uri, workers=workers) as whole:
         began = time.monotonic()
         tally = kill_often(whole, NUM_CHORES + 1, NUM_KILLS, SEED)
         print(f"killed often on {uri or 'this machine'}, {time.monotonic() - began:.0f} s: {tally}")
@@ -292,6 +293,23 @@ def test_on_flux(start_flux: Callable[..., str], tmp_path: Path) -> None:
     assert tally.attempts == tally.chores
     assert tally.adopted > 0, "no driver was killed over a job"
     assert Counter(job.chore_id for job in whole.jobs()) == starts_of(whole), "a job each"
+
+
+@pytest.fixture(params=["local", pytest.param("flux", marks=pytest.mark.flux)])
+def uri(request: pytest.FixtureRequest) -> str:
+    """Where warm workers run: on this machine, or in a Flux of four nodes."""
+    if request.param == "local":
+        return ""
+    start: Callable[..., str] = request.getfixturevalue("start_flux")
+    return start("--test-size=4")
+
+
+def test_on_warm_workers(tmp_path: Path, uri: str) -> None:
+    """Warm workers end with their driver: what had committed its result does not run again."""
+    whole, tally = try_it(tmp_path, uri, "pool")
+    assert tally.attempts >= tally.chores + tally.run_again
+    intents = whole.records(RecordKind.SUBMIT_INTENT)
+    assert all("p" in one.fields for one in intents)
 
 
 def test_the_log_tells_of_what_runs_twice(tmp_path: Path) -> None:

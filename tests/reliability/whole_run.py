@@ -107,9 +107,19 @@ class WholeRun:
         The Flux instance whose jobs its chores are; empty: they run on this machine.
     environ
         Laid over the environment of the drivers.
+    workers
+        What runs its chores; jobs where nothing else is said, since what is tested is mostly what
+        becomes of these.
     """
 
-    def __init__(self, run: Path, uri: str = "", environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        uri: str = "",
+        environ: Mapping[str, str] | None = None,
+        workers: str = "job",
+    ) -> None:
+        self._workers = workers
         self.run = RunDir(run)
         self.folder = run.parent
         self.log = self.folder / f"{run.name}.executions"
@@ -133,7 +143,8 @@ class WholeRun:
 
     def start(self, command: str, *options: str) -> Driver:
         """Start ``matensemble run`` or ``resume``."""
-        words = ["-m", "matensemble.cli", command, str(self.run.root), "--no-progress", *options]
+        words = ["-m", "matensemble.cli", command, str(self.run.root), "--no-progress"]
+        words += ["--workers", self._workers, *options]
         return self.launch(sys.executable, *words)
 
     def launch(self, *command: str) -> Driver:
@@ -268,10 +279,10 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def whole_run(
-    run: Path, uri: str = "", environ: Mapping[str, str] | None = None
+    run: Path, uri: str = "", environ: Mapping[str, str] | None = None, workers: str = "job"
 ) -> Iterator[WholeRun]:
     """Yield a run; whatever still drives it at the end is ended."""
-    whole = WholeRun(run, uri, environ)
+    whole = WholeRun(run, uri, environ, workers)
     try:
         yield whole
     finally:
