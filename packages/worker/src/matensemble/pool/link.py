@@ -6,6 +6,8 @@ Called by `node`; the only module of the worker that imports `zmq`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import zmq
 
 from matensemble.pool_messages import (
@@ -54,21 +56,16 @@ class Link:
         """Return whether something has come."""
         return bool(int(self._socket.getsockopt(zmq.EVENTS)) & int(zmq.POLLIN))
 
-    def receive(self) -> list[FromDriver]:
-        """Return what has come.
+    def receive(self) -> Iterator[FromDriver]:
+        """Yield what has come.
 
         Raises
         ------
         FormatError
             If something is no message of this format.
         """
-        messages: list[FromDriver] = []
-        while True:
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return messages
-            messages.append(decode_from_driver(frames))
+        while self.has_message():
+            yield decode_from_driver(self._socket.recv_multipart(zmq.NOBLOCK))
 
     def send(self, message: FromWorker) -> None:
         """Send a message; it is kept while there is no connection."""

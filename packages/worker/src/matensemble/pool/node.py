@@ -136,12 +136,11 @@ class Node:
         if self._link.has_message():
             self._heard = monotonic()
             try:
-                messages = self._link.receive()
+                for message in self._link.receive():
+                    self._obey(message)
             except FormatError as error:
                 self._fail(str(error))
                 return
-            for message in messages:
-                self._obey(message)
         service = self._service
         service.act()
         if service.problem and not self._is_up:
@@ -154,7 +153,7 @@ class Node:
             self._report_at = monotonic() + REPORT_SECONDS
         # What waits here holds nobody up as long as there is more to do.
         if self._report_at is not None and (
-            not service.has_queue or self._report_at <= monotonic()
+            not service.has_plenty or self._report_at <= monotonic()
         ):
             self._tell()
 

@@ -99,9 +99,9 @@ class Service:
         return not self._items
 
     @property
-    def has_queue(self) -> bool:
-        """Whether chores wait."""
-        return bool(self._queue)
+    def has_plenty(self) -> bool:
+        """Whether there is more to do than will be done in a moment."""
+        return len(self._items) > 2 * len(self._slots)
 
     # --- what the driver asks for ---------------------------------------------------------------
 
