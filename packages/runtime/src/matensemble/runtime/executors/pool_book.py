@@ -304,13 +304,12 @@ class PoolBook:
 
     def _take_back(self, worker: Worker, chores: list[PooledChore]) -> None:
         """Queue again what a worker has not started."""
-        for chore in sorted(chores, key=lambda chore: -chore.number):
+        for chore in chores:
             if chore.is_cancelled:
                 self._end_cancelled(chore.key)
-                continue
-            if worker.is_ready:  # withdrawn, to run where there is less to do
+            elif worker.is_ready:  # withdrawn, to run where there is less to do
                 chore.node = None
-            self._dealer.queue(chore)
+        self._dealer.requeue(chore for chore in chores if not chore.is_cancelled)
 
     def _end_cancelled(self, key: Key) -> None:
         self._chores.pop(key, None)

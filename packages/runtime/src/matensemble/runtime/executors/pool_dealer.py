@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from matensemble import pool_messages as messages
 from matensemble.runtime.executors.pool_hands import Hands
@@ -54,19 +54,23 @@ class PoolDealer:
         self._outgoing: dict[Worker, list[PooledChore]] = {}
 
     def queue(self, chore: PooledChore) -> None:
-        """Let a chore wait for a worker, behind those that came earlier."""
-        node = None if chore.node is None else self._nodes[chore.node]
-        queue = self._anywhere
-        if node is not None and node.is_usable:
-            queue = node.waiting
-            self._hungry[node.index] = None
-        else:
+        """Let a new chore wait for a worker, behind those that came earlier."""
+        self._queue_of(chore)[chore.key] = chore
+
+    def requeue(self, chores: Iterable[PooledChore]) -> None:
+        """Let chores that no worker has any more wait in front of all others, in their order."""
+        for chore in sorted(chores, key=lambda chore: -chore.number):
+            chore.queued_at = self._staff.now
+            push_front(self._queue_of(chore), chore)
+
+    def _queue_of(self, chore: PooledChore) -> OrderedDict[Key, PooledChore]:
+        if chore.node is not None:
+            node = self._nodes[chore.node]
+            if node.is_usable:
+                self._hungry[node.index] = None
+                return node.waiting
             chore.node = None
-        chore.queued_at = self._staff.now
-        if not queue or next(reversed(queue.values())).number < chore.number:
-            queue[chore.key] = chore
-        else:
-            push_front(queue, chore)
+        return self._anywhere
 
     def unqueue(self, chore: PooledChore) -> None:
         """Let a chore wait no longer."""
