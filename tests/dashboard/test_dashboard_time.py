@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager
 from itertools import pairwise
-from math import ceil, floor
+from math import ceil
 from typing import NamedTuple
 
 import pytest
@@ -139,12 +139,6 @@ def exact(one, window, until):
     return max(min(end, window[1], until) - max(one.start, window[0]), 0.0)
 
 
-def whole(one, window, until):
-    """Return the same as moments tell it: an attempt begins and ends with a second."""
-    end = until if one.end is None else floor(one.end)
-    return max(min(end, window[1], until) - max(floor(one.start), window[0]), 0)
-
-
 # --- bins -------------------------------------------------------------------------------------
 
 
@@ -201,15 +195,29 @@ def test_busy_seconds_over_bins_are_those_of_the_attempts(run, most, first, seco
         window = (bins.start, bins.end)
         loads = integrate_load(database, bins.edges(), [], extent.end)
         (total,) = integrate_load(database, list(window), [], extent.end)
-    seconds_of = [whole(one, window, extent.end) for one in run]
+    seconds_of = [exact(one, window, extent.end) for one in run]
     expected = (
         sum(seconds_of),
         sum(s * one.cores for s, one in zip(seconds_of, run, strict=True)),
         sum(s * one.cores for s, one in zip(seconds_of, run, strict=True)),
     )
-    assert tuple(map(sum, zip(*loads, strict=True))) == expected == total
-    for load, (left, right) in zip(loads, pairwise(bins.edges()), strict=True):
-        assert load.running == sum(whole(one, (left, right), extent.end) for one in run)
+    assert tuple(map(sum, zip(*loads, strict=True))) == pytest.approx(expected, abs=1e-3)
+    assert total == pytest.approx(expected, abs=1e-3)
+    for load, pair in zip(loads, pairwise(bins.edges()), strict=True):
+        ran = sum(exact(one, pair, extent.end) for one in run)
+        assert load.running == pytest.approx(ran, abs=1e-3)
+
+
+def test_chores_of_milliseconds_keep_cores_busy_for_as_long_as_they_take():
+    # A batch of reports: hundreds end at one instant, just behind the edge of a second.
+    run = [
+        Attempt("md", "node1", 1, T + 4.998 + i / 1e6, T + 5.008, is_unseen=True)
+        for i in range(256)
+    ]
+    with told(run) as database:
+        edges = [T, T + 4, T + 5, T + 6, T + 9]
+        loads = integrate_load(database, edges, [], T + 9)
+    assert [load.cores for load in loads] == pytest.approx([0, 0.479, 2.048, 0], abs=1e-3)
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def test_series_of_a_finished_run(ask, run):
     assert (sum(series["failed"]), sum(series["skipped"]), sum(series["requeued"])) == (3, 6, 6)
     busy = sum(m * s for m, s in zip(series["cores_busy"], series["seconds"], strict=True))
     assert busy == pytest.approx(
-        sum(int(end) - int(start) for _, start, end, _ in attempts.values())
+        sum(end - start for _, start, end, _ in attempts.values()), abs=0.1
     )
     assert series["running"] == series["cores_busy"]
     assert max(series["total_cores"]) == pytest.approx(256, rel=0.05)
@@ -153,8 +153,7 @@ def test_utilisation_is_that_of_the_attempts(ask, run):
     assert groups["md"]["durations"]["median"] <= groups["md"]["durations"]["p95"]
     for which in ("hosts", "groups"):
         total = sum(lane["core_seconds"] for lane in found[which])
-        # In all it is told by whole seconds, which is off by less than one an attempt.
-        assert total == pytest.approx(found["core_seconds"], abs=len(attempts))
+        assert total == pytest.approx(found["core_seconds"], abs=0.1)
     seconds = found["run"]["end"] - found["run"]["start"]
     assert found["total_core_seconds"] == pytest.approx(256 * seconds, rel=0.05)
     assert found["total_node_seconds"] == pytest.approx(8 * seconds, rel=0.05)

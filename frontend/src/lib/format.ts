@@ -99,8 +99,11 @@ export function formatReason(reason: string): string {
   return reason.replaceAll("_", " ");
 }
 
-/** A duration that may be short, as a number to compare: "0.042 s", "3.2 s", "1 h 04 min". */
+/** A duration that may be short, as a number to compare: "42 ms", "3.2 s", "1 h 04 min". */
 export function formatSeconds(seconds: number): string {
+  if (seconds > 0 && seconds < 0.1) {
+    return `${THREE_DIGITS.format(1000 * seconds)} ms`;
+  }
   return seconds < 60 ? `${THREE_DIGITS.format(seconds)} s` : formatDuration(seconds);
 }
 

@@ -8,6 +8,7 @@ import {
   formatPercent,
   formatQuantity,
   formatRate,
+  formatSeconds,
 } from "../lib/format";
 
 describe("formatDuration", () => {
@@ -22,6 +23,19 @@ describe("formatDuration", () => {
     [97200, "1 d 3 h"],
   ])("writes %d seconds as %s", (seconds, text) => {
     expect(formatDuration(seconds)).toBe(text);
+  });
+});
+
+describe("formatSeconds", () => {
+  it.each([
+    [0, "0 s"],
+    [0.000753, "0.753 ms"],
+    [0.0421, "42.1 ms"],
+    [0.1, "0.1 s"],
+    [3.21, "3.21 s"],
+    [3849, "1 h 04 min"],
+  ])("writes %d seconds as %s", (seconds, text) => {
+    expect(formatSeconds(seconds)).toBe(text);
   });
 });
 

@@ -13,6 +13,9 @@ SECONDS = 60
 COUNTS = ("submitted", "started", "completed", "failed", "cancelled", "skipped", "requeued")
 LOADS = ("running", "cores", "gpus")
 """Changes of how many attempts run, and of what they keep busy."""
+RESTS = ("run_rest", "core_rest", "gpu_rest")
+"""What the changes of a second are to be corrected by, in loads times seconds: they did not all
+happen when it began."""
 _BUSY = ("run_seconds", "core_seconds", "gpu_seconds")
 """How long what changed in a minute was busy until its end."""
 _COLUMNS = (*COUNTS, *LOADS, *_BUSY)
@@ -23,7 +26,8 @@ _ADD = (
 )
 _NAMES = ", ".join((*COUNTS, *LOADS))
 _OF_MOMENTS = ", ".join(
-    f"{load} * (:end - second) AS {busy}" for load, busy in zip(LOADS, _BUSY, strict=True)
+    f"{load} * (:end - second) + {rest} AS {busy}"
+    for load, rest, busy in zip(LOADS, RESTS, _BUSY, strict=True)
 )
 _OF_MINUTES = ", ".join(
     f"{load} * (:end - (minute + 1) * {SECONDS}) + {busy} AS {busy}"
@@ -39,22 +43,26 @@ _SUM = (
 )
 
 
-def add_minutes(database: sqlite3.Connection, moments: Iterable[tuple[int, Sequence[int]]]) -> None:
-    """Add moments to the minutes they lie in: seconds, each with its counts and loads."""
-    minutes: dict[int, list[int]] = {}
+def add_minutes(
+    database: sqlite3.Connection, moments: Iterable[tuple[int, Sequence[float]]]
+) -> None:
+    """Add moments to the minutes they lie in: seconds, each with its counts, loads and rests."""
+    minutes: dict[int, list[float]] = {}
+    num_counts, num_told = len(COUNTS), len(COUNTS) + len(LOADS)
     for second, moment in moments:
         minute = second // SECONDS
         row = minutes.setdefault(minute, [0] * len(_COLUMNS))
-        rest = (minute + 1) * SECONDS - second
-        busy = (change * rest for change in moment[len(COUNTS) :])
-        for place, number in enumerate((*moment, *busy)):
+        left = (minute + 1) * SECONDS - second
+        changes, rests = moment[num_counts:num_told], moment[num_told:]
+        busy = [change * left + rest for change, rest in zip(changes, rests, strict=True)]
+        for place, number in enumerate((*moment[:num_told], *busy)):
             row[place] += number
     database.executemany(_ADD, [(minute, *row) for minute, row in minutes.items()])
 
 
 def sum_moments(
     database: sqlite3.Connection, start: int, end: int
-) -> tuple[list[int], list[int], list[int]]:
+) -> tuple[list[int], list[int], list[float]]:
     """Return what happened from `start` up to `end`.
 
     Returns
@@ -73,6 +81,6 @@ def sum_moments(
         "tail": last * SECONDS if last else end,
         "end": end,
     }
-    row = [int(number) for number in database.execute(_SUM, values).fetchone()]
-    loads = len(COUNTS) + len(LOADS)
-    return row[: len(COUNTS)], row[len(COUNTS) : loads], row[loads:]
+    row = database.execute(_SUM, values).fetchone()
+    whole = [int(number) for number in row[: len(COUNTS) + len(LOADS)]]
+    return whole[: len(COUNTS)], whole[len(COUNTS) :], list(row[len(whole) :])

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sqlite3
 
-from matensemble.dashboard.index.minutes import COUNTS, LOADS, add_minutes
+from matensemble.dashboard.index.minutes import COUNTS, LOADS, RESTS, add_minutes
 from matensemble.records import RecordKind
 
-_COLUMNS = (*COUNTS, *LOADS)
+_COLUMNS = (*COUNTS, *LOADS, *RESTS)
 _PLACES = {
     RecordKind.SUBMIT_INTENT.value: 0,
     RecordKind.STARTED.value: 1,
@@ -22,6 +22,7 @@ _PLACES = {
     RecordKind.REQUEUED.value: 6,
 }
 _BUSY = len(COUNTS)
+_REST = len(COUNTS) + len(LOADS)
 _ADD = (
     f"INSERT INTO moments (second, {', '.join(_COLUMNS)}) "
     f"VALUES (?{', ?' * len(_COLUMNS)}) ON CONFLICT DO UPDATE SET "
@@ -33,9 +34,9 @@ class Moments:
     """What happened in some seconds, to be added to the table."""
 
     def __init__(self) -> None:
-        self._seconds: dict[int, list[int]] = {}
+        self._seconds: dict[int, list[float]] = {}
         self._last = -1
-        self._moment: list[int] = []  # of the last second: most records are about one again
+        self._moment: list[float] = []  # of the last second: most records are about one again
 
     def count(self, kind: str, wall: float) -> None:
         """Count a record about a chore."""
@@ -49,6 +50,10 @@ class Moments:
         moment[_BUSY] += running
         moment[_BUSY + 1] += cores
         moment[_BUSY + 2] += gpus
+        passed = wall % 1.0  # of the second, before any of it
+        moment[_REST] -= passed * running
+        moment[_REST + 1] -= passed * cores
+        moment[_REST + 2] -= passed * gpus
 
     def write(self, database: sqlite3.Connection) -> None:
         """Add it to the table, and forget it."""
@@ -58,7 +63,7 @@ class Moments:
         self._seconds.clear()
         self._last = -1
 
-    def _at(self, wall: float) -> list[int]:
+    def _at(self, wall: float) -> list[float]:
         second = int(wall)
         if second != self._last:
             self._last = second

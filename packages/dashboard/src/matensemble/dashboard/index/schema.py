@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 BUSY_SECONDS = 30.0
 
 _SCHEMA = """
@@ -112,7 +112,9 @@ CREATE TABLE moments (             -- what happened in a second of wall time
     failed INTEGER NOT NULL, cancelled INTEGER NOT NULL, skipped INTEGER NOT NULL,
     requeued INTEGER NOT NULL,     -- attempts that ended without ending their chore
     running INTEGER NOT NULL,      -- more (or less, below 0) attempts than before that run,
-    cores INTEGER NOT NULL, gpus INTEGER NOT NULL  -- and what is busy
+    cores INTEGER NOT NULL, gpus INTEGER NOT NULL, -- and what is busy
+    run_rest REAL NOT NULL, core_rest REAL NOT NULL, gpu_rest REAL NOT NULL
+                                   -- what to add, times seconds: these began within the second
 );
 CREATE TABLE minutes (             -- moments by the minute they lie in; see `minutes`
     minute INTEGER PRIMARY KEY,
@@ -120,7 +122,7 @@ CREATE TABLE minutes (             -- moments by the minute they lie in; see `mi
     failed INTEGER NOT NULL, cancelled INTEGER NOT NULL, skipped INTEGER NOT NULL,
     requeued INTEGER NOT NULL,
     running INTEGER NOT NULL, cores INTEGER NOT NULL, gpus INTEGER NOT NULL,
-    run_seconds INTEGER NOT NULL, core_seconds INTEGER NOT NULL, gpu_seconds INTEGER NOT NULL
+    run_seconds REAL NOT NULL, core_seconds REAL NOT NULL, gpu_seconds REAL NOT NULL
 );
 CREATE TABLE lanes (               -- what happened on a host, or in a group, in a minute
     axis TEXT NOT NULL,            -- host or group

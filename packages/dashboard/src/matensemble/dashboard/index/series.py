@@ -1,10 +1,9 @@
 """What happened and what was busy over time, from the moments of a run.
 
-Owns the integrals. A moment holds what happened in one second of wall time, as if all of it had
-happened when that second began: an attempt counts as running from the second of its start up to,
-and without, that of its end. Its busy seconds are therefore off by less than one, either way, and
-by nothing on the average; sums over bins are exact otherwise, and do not depend on how the time is
-cut. Called by the routes.
+Owns the integrals. A moment holds what happened in one second of wall time, and by how much busy
+time differs because not all of it happened when that second began: chores of a few milliseconds
+fill a second too. So sums over bins, which have whole seconds as edges, are exact, and do not
+depend on how the time is cut. Called by the routes.
 """
 
 from __future__ import annotations
