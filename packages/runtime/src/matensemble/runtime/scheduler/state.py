@@ -20,17 +20,17 @@ from matensemble.chore import Chore
 from matensemble.model import ChoreState, Reason
 from matensemble.policy import OnFailure
 from matensemble.records import RecordKind
-from matensemble.runtime.scheduler import assigning, attempts, events as ev, requests
+from matensemble.runtime.scheduler import assigning, attempts, events as ev, requests, submitting
 from matensemble.runtime.scheduler.assigning import Ran, where_it_ran
 from matensemble.runtime.scheduler.entry import Entry, Transition
-from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record, Submit, Watch
+from matensemble.runtime.scheduler.instructions import Cancel, Instruction, Record
 from matensemble.runtime.scheduler.invariants import validate
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.resources import Allocation, Ledger
 from matensemble.runtime.scheduler.restoring import restore
 from matensemble.runtime.scheduler.retrying import Failure
 from matensemble.runtime.scheduler.roster import Roster
-from matensemble.runtime.scheduler.starter import Start, Starter
+from matensemble.runtime.scheduler.starter import Starter
 from matensemble.runtime.scheduler.states import (
     BLOCKED,
     CANCELLED,
@@ -44,7 +44,7 @@ from matensemble.runtime.scheduler.states import (
     Phase,
 )
 from matensemble.runtime.scheduler.story import Story, tell_story
-from matensemble.runtime.scheduler.tiers import PROBE_SECONDS, Tiers
+from matensemble.runtime.scheduler.tiers import Tiers
 from matensemble.status import MAX_ROOT_FAILURES, Counts, RootFailure
 
 _END_RECORDS = {
@@ -53,7 +53,6 @@ _END_RECORDS = {
     CANCELLED: RecordKind.CANCELLED,
     SKIPPED: RecordKind.SKIPPED,
 }
-_POOLED_INTENT = {"p": 1}
 _ON_ITS_WAY = frozenset({READY, SUBMITTED, RUNNING})
 
 
@@ -76,6 +75,8 @@ class SchedulerState:
         Whether what runs was told by a signal that the allocation ends.
     stopped_because
         Why everything is cancelled, empty where it is not.
+    jobids
+        Job ids of pooled attempts of which no start was told: recorded if they run that long.
     is_disturbed
         Whether a chore lost a result that its dependents had counted on, so that one may wait for
         more than it has counted.
@@ -97,7 +98,7 @@ class SchedulerState:
         self.stopped_because = ""
         self.is_disturbed = False
         self._has_unchecked_ready = False
-        self._jobids: dict[str, str] = {}  # of pooled attempts of which no start was told
+        self.jobids: dict[str, str] = {}
         self._event: type = object
         self._out: list[Instruction] = []
 
@@ -233,35 +234,13 @@ class SchedulerState:
         has_probes = True
         while has_probes:
             for start in self.starter.starts(event.time_left, event.pool_look_ahead):
-                self._submit(start)
+                submitting.submit(self, start)
             has_probes = assigning.replace_late_probes(self)
-
-    def _on_submitted(self, event: ev.ChoreSubmitted) -> None:
-        entry = self.live_attempt(event)
-        if entry is None:
-            return
-        if entry.shape.is_pooled and entry.state is SUBMITTED:
-            self._jobids[event.chore_id] = event.jobid  # recorded if it runs long enough to matter
-        else:
-            self._record_jobid(entry, event.jobid)
-
-    def _record_jobid(self, entry: Entry, jobid: str) -> None:
-        self._out.append(Record(RecordKind.SUBMITTED, entry.chore.id, entry.attempt, {"j": jobid}))
 
     def _on_placed(self, event: ev.ChorePlaced) -> None:
         entry = self._holding_attempt(event)
         if entry is not None:
             self.starter.correct(entry, event.placement)
-
-    def _on_started(self, event: ev.ChoreStarted) -> None:
-        entry = self.live_attempt(event)
-        if entry is not None and entry.state is SUBMITTED:
-            self.move(entry, RUNNING)
-            jobid = self._jobids.pop(event.chore_id, None)
-            if jobid is not None:
-                self._record_jobid(entry, jobid)
-            fields = {"h": event.host} if event.host else None
-            self._out.append(Record(RecordKind.STARTED, event.chore_id, event.attempt, fields))
 
     def _on_finished(self, event: ev.ChoreFinished) -> None:
         entry = self.live_attempt(event)
@@ -372,26 +351,11 @@ class SchedulerState:
     def _has_all(self, entry: Entry) -> bool:
         return all(self.entry(upstream).is_satisfied for upstream in entry.chore.upstream)
 
-    def _submit(self, start: Start) -> None:
-        entry, chore = start.entry, start.entry.chore
-        entry.attempt += 1
-        self.move(entry, SUBMITTED)
-        self.roster.live[chore.id] = entry
-        is_pooled = entry.shape.is_pooled
-        fields = _POOLED_INTENT if is_pooled else None
-        self._out.append(Record(RecordKind.SUBMIT_INTENT, chore.id, entry.attempt, fields))
-        is_awaited = bool(entry.dependents)
-        self._out.append(
-            Submit(chore, entry.attempt, start.placement, start.avoid, is_pooled, is_awaited)
-        )
-        if entry.is_probe and self.tiers.begin_timer(chore):
-            self._out.append(Watch(chore.name, PROBE_SECONDS))
-
     def bury(self, entry: Entry) -> None:
         """Note that the live attempt of a chore is over."""
         del self.roster.live[entry.chore.id]
         self.starter.queued.pop(entry.chore.id, None)
-        self._jobids.pop(entry.chore.id, None)
+        self.jobids.pop(entry.chore.id, None)
 
     # --- ending -------------------------------------------------------------------------------
 
@@ -585,9 +549,9 @@ _HANDLERS: dict[type, Callable[[SchedulerState, Any], None]] = {
     ev.ChoreRestored: SchedulerState._on_restored,
     ev.SpecRejected: SchedulerState._on_spec_rejected,
     ev.StartsConsidered: SchedulerState._on_starts,
-    ev.ChoreSubmitted: SchedulerState._on_submitted,
+    ev.ChoreSubmitted: submitting.on_submitted,
     ev.ChorePlaced: SchedulerState._on_placed,
-    ev.ChoreStarted: SchedulerState._on_started,
+    ev.ChoreStarted: submitting.on_started,
     ev.ChoreFinished: SchedulerState._on_finished,
     ev.AttemptLost: attempts.on_lost,
     ev.DelayOver: attempts.on_delay_over,
