@@ -211,3 +211,63 @@ def test_a_program_that_is_not_there(worker: WarmWorker) -> None:
 def test_more_than_the_worker_has(worker: WarmWorker) -> None:
     (ended,) = worker.run(worker.call(lambda: 1, cores=2))
     assert (ended.exit_code, ended.reason) == (None, "exceeds_allocation")
+
+
+def counting(counter: Path) -> tuple[str, str]:
+    """Return how to start a worker for which a file is where the kernel counts."""
+    return (
+        "-c",
+        "from pathlib import Path; from matensemble.pool import node, service; "
+        f"service.find_oom_counter = lambda: Path({str(counter)!r}); "
+        "raise SystemExit(node.main())",
+    )
+
+
+def test_the_kernel_ended_it_for_want_of_memory(
+    start_worker: Callable[..., WarmWorker], tmp_path: Path
+) -> None:
+    counter = tmp_path / "memory.events"
+    counter.write_text("oom_kill 3\n")
+    worker = start_worker(python=counting(counter), cores=1)
+
+    def die(counter: Path, kills: int) -> None:
+        counter.write_text(f"oom_kill {kills}\n")
+        os.kill(os.getpid(), 9)
+
+    (killed,) = worker.run(worker.call(die, counter, 4, chore_id="chore-k-0001"))
+    assert (killed.exit_code, killed.reason) == (-9, "out_of_memory")
+    assert "for want of memory" in killed.detail
+
+
+def test_what_the_kernel_ended_before_is_not_its_fault(
+    start_worker: Callable[..., WarmWorker], tmp_path: Path
+) -> None:
+    counter = tmp_path / "memory.events"
+    counter.write_text("oom_kill 3\n")
+    worker = start_worker(python=counting(counter), cores=1)
+    worker.result(os.getpid, chore_id="chore-p-0001")
+    order, ready = sleeper(worker, "call")
+    worker.say(Run((order,)))
+    worker.wait_for(lambda: worker.started)  # so much time has passed that the next one looks
+    assert ready.exists()
+    counter.write_text("oom_kill 4\n")
+    worker.say(Signal("chore-s-0001", 1, signal.SIGINT))  # its process goes on
+    assert worker.wait_end("chore-s-0001").exit_code == 1
+    (killed,) = worker.run(worker.call(lambda: os.kill(os.getpid(), 9), chore_id="chore-k-0001"))
+    assert (killed.exit_code, killed.reason) == (-9, None)
+
+
+def test_what_was_sent_ahead_of_a_long_one_does_not_wait_for_it(
+    start_worker: Callable[..., WarmWorker],
+) -> None:
+    worker = start_worker(cores=2)
+    first = [worker.call(lambda: 5, chore_id=f"chore-b-{i:04}") for i in range(40)]
+    worker.run(*first)  # now they are known to be short
+    order, _ = sleeper(worker, "call")
+    before = [worker.call(lambda: 5, chore_id=f"chore-c-{i:04}") for i in range(40)]
+    behind = [worker.call(lambda: 5, chore_id=f"chore-d-{i:04}") for i in range(40)]
+    worker.say(Run((*before, order, *behind)))
+    ends = [worker.wait_end(one.chore_id) for one in (*before, *behind)]
+    assert all(ended.is_committed for ended in ends)
+    worker.say(Cancel("chore-s-0001", 1))
+    assert worker.wait_end("chore-s-0001").reason == "cancelled"

@@ -85,7 +85,7 @@ class Slot:
     """
 
     def __init__(self, stdout: str, stderr: str, recycle_after: int) -> None:
-        self._spill_path = f"{stdout}.reply"
+        self._spill_prefix = f"{stdout.removesuffix('.stdout')}.reply"
         self._captures = (Capture(stdout, 1), Capture(stderr, 2))
         self._files = RunFiles()
         self._functions: dict[str, Callable[..., Any]] = {}
@@ -123,7 +123,8 @@ class Slot:
         is_whole = is_whole and self._num_served != self._recycle_after
         if not is_whole:
             flags |= packet.RETIRES
-        return packet.encode_reply(flags, exit_code, elapsed, data, self._spill_path), is_whole
+        spill_path = f"{self._spill_prefix}.{self._num_served}"
+        return packet.encode_reply(flags, exit_code, elapsed, data, spill_path), is_whole
 
     def _clear_up(self, stdout: str, stderr: str) -> bool:
         """Put right what the chore changed; return whether that was possible."""
