@@ -112,7 +112,7 @@ class World:
         assert worker.cores >= 1
         assert worker.gpus >= 0
         self.staff[worker.key] = Staffer(worker)
-        self.check_capacity()
+        self.check_capacity(worker.node)
 
     def stop(self, key: tuple[str, int]) -> None:
         self.stopped.append(key)
@@ -248,9 +248,10 @@ class World:
     def lost(self) -> list[str]:
         return [event.chore_id for event in self.posted if isinstance(event, AttemptLost)]
 
-    def check_capacity(self) -> None:
+    def check_capacity(self, *indexes: int) -> None:
         """What was handed to the executor inside fits: else it would be refused."""
-        for index, (cores, gpus) in enumerate(self.nodes):
+        for index in indexes or range(len(self.nodes)):
+            cores, gpus = self.nodes[index]
             shares = [
                 share
                 for request in self.jobs.values()

@@ -214,6 +214,28 @@ def test_a_chore_whose_node_has_become_too_small_runs_elsewhere() -> None:
     assert world.hello().given() == ["a"]
 
 
+def test_a_chore_that_has_no_room_holds_up_nobody() -> None:
+    world = World((4, 0)).job("i", cores=2).pooled("a").hello().pooled("big", node=None, cores=4)
+    world.pooled("b", "c", node=None)
+    assert world.given() == ["a", "b", "c"]
+    world.book.cancel(("big", 1))
+    assert world.posted_kinds("big") == ["JobEnded", "ResourcesFreed"]
+    world.pooled("large", node=None, cores=3).finish("a", "b", "c").end_job("i")
+    assert world.told(messages.Close)
+    world.leave()
+    assert world.hello(TWO).given(TWO) == ["large"]
+
+
+def test_a_worker_in_a_queue_gives_way_to_a_job_that_got_its_cores() -> None:
+    """Flux placed a job elsewhere than expected, and what was expected there goes elsewhere."""
+    world = World((2, 0), (2, 0)).job("j", node=1, cores=2).pooled("a", node=0)
+    world.place("j", Share(0, 2, 0))
+    assert world.stopped == [(ONE, 1)]
+    world.die()
+    assert world.staff[TWO].worker.node == 1
+    assert world.hello(TWO).given(TWO) == ["a"]
+
+
 def test_a_chore_waits_where_jobs_hold_everything() -> None:
     world = World((2, 0)).job("j", cores=2).pooled("a")
     assert not world.staff

@@ -173,10 +173,21 @@ class PoolBook:
             self._take_event_of_worker(worker, event)
         elif isinstance(event, ChorePlaced):
             self._jobs.placed((event.chore_id, event.attempt), event.placement)
+            self._give_way(event)
         elif isinstance(event, ChoreStarted):
             self._jobs.placed((event.chore_id, event.attempt), None)
         elif isinstance(event, (ResourcesFreed, AttemptLost)):
             self._jobs.over((event.chore_id, event.attempt))
+            self._dealer.look_again()
+
+    def _give_way(self, placed: ChorePlaced) -> None:
+        """Take back a worker that was not started, where a job has got the cores meant for it."""
+        for share in placed.placement:
+            node = self._nodes[share.node]
+            if min(node.free()) < 0:
+                for worker in [*node.workers]:
+                    if worker.started_at is None:
+                        self._staff.close(worker)
 
     def _take_event_of_worker(self, worker: Worker, event: ExecutorEvent) -> None:
         match event:
@@ -224,6 +235,7 @@ class PoolBook:
         for index in changed.back:
             self._nodes[index].is_lost = False
             self._nodes[index].num_failed_starts = 0
+        self._dealer.look_again()
 
     # --- what workers tell ------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class PoolDealer:
         self._hands = hands
         self._give_up = give_up
         self._anywhere: OrderedDict[Key, PooledChore] = OrderedDict()
+        self._aside: OrderedDict[Key, PooledChore] = OrderedDict()
         self._hungry: dict[int, None] = {}
         self._outgoing: dict[Worker, list[PooledChore]] = {}
 
@@ -74,10 +75,10 @@ class PoolDealer:
 
     def unqueue(self, chore: PooledChore) -> None:
         """Let a chore wait no longer."""
-        if chore.node is None:
-            del self._anywhere[chore.key]
-        else:
+        if chore.node is not None:
             del self._nodes[chore.node].waiting[chore.key]
+        elif self._aside.pop(chore.key, None) is None:
+            del self._anywhere[chore.key]
 
     def send_elsewhere(self, node: PoolNode, limit: int | None = None) -> None:
         """Let chores that wait for a node run anywhere, up to `limit` of them."""
@@ -88,9 +89,16 @@ class PoolDealer:
             self._anywhere[chore.key] = chore
 
     def wake(self, node: PoolNode) -> None:
-        """Look again at what waits for a node."""
+        """Look again at what waits for a node, and at what was put aside."""
         if node.waiting:
             self._hungry[node.index] = None
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Look again at what was put aside: there may be room by now."""
+        while self._aside:
+            _, chore = self._aside.popitem()
+            push_front(self._anywhere, chore)
 
     def deal(self) -> None:
         """Give out what can be given, and see to workers for the rest."""
@@ -128,47 +136,50 @@ class PoolDealer:
         self._hungry.pop(node.index, None)
 
     def _spread(self) -> None:
-        """Give chores that may run anywhere to the workers with least to do."""
+        """Give chores that may run anywhere to the workers with least to do.
+
+        One for which there is no worker now is put aside: others need not wait for it.
+        """
         heap = [
             (worker.crowding, number, worker)
             for number, worker in enumerate(self._staff)
             if worker.is_ready
         ]
         heapq.heapify(heap)
-        while self._anywhere:
-            chore = first(self._anywhere)
-            passed = []
+        hopeless = set()
+        for chore in [*self._anywhere.values()]:
+            skipped = []
             while heap and not heap[0][2].can_hold(chore):
-                passed.append(heapq.heappop(heap))
+                skipped.append(heapq.heappop(heap))
             if heap:
                 _, number, worker = heap[0]
-                del self._anywhere[chore.key]
                 self._give(chore, worker)
                 heapq.heapreplace(heap, (worker.crowding, number, worker))
-                for entry in passed:
-                    heapq.heappush(heap, entry)
-            elif not self._find_room(chore):
-                return
+            elif (chore.cores, chore.gpus) in hopeless or self._find_room(chore):
+                hopeless.add((chore.cores, chore.gpus))
+                self._aside[chore.key] = chore
+            for entry in skipped:
+                heapq.heappush(heap, entry)
+        self._anywhere.clear()
 
     def _find_room(self, chore: PooledChore) -> bool:
-        """See to it that there will be a worker for a chore; return whether it was given up."""
-        if any(w.is_open and w.can_hold(chore) for w in self._staff):
-            return False  # it will be ready soon
-        nodes = by_room(self._nodes, chore.cores, chore.gpus)
-        for node in nodes:
+        """See to it that there will be a worker for a chore; return whether there can be one."""
+        if any(worker.is_open and worker.can_hold(chore) for worker in self._staff):
+            return True  # it will be ready soon
+        node = next(by_room(self._nodes, chore.cores, chore.gpus), None)
+        if node is not None:
             if _fits(node.for_worker(), chore):
                 self._staff.start(node)
             else:
                 self._staff.make_room_for(node, chore)
-            return False
+            return True
         can_wait = any(
             _fits((node.cores, node.gpus), chore) and (node.is_usable or node.is_lost)
             for node in self._nodes
         )
         if not can_wait:
-            del self._anywhere[chore.key]
             self._give_up(chore, "no node can have a warm worker for it")
-        return not can_wait
+        return can_wait
 
     def _give(self, chore: PooledChore, worker: Worker) -> None:
         worker.take(chore, self._staff.now)
@@ -180,7 +191,7 @@ class PoolDealer:
     def balance(self) -> None:
         """Let workers without work have what waits elsewhere."""
         idle = [w for w in self._staff if w.is_idle]
-        if not idle or self._anywhere:
+        if not idle:
             return
         room = sum(worker.cores for worker in idle)
         for index in self._hungry:
