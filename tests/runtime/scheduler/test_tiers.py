@@ -60,6 +60,11 @@ class Play:
         self.tell(ev.StartsConsidered(time_left, pool_look_ahead))
         return [chore_id for chore_id in self.live if chore_id not in before]
 
+    def run(self, *chore_ids: str) -> None:
+        """Tell that the processes of chores run."""
+        for chore_id in chore_ids:
+            self.tell(ev.ChoreStarted(chore_id, self.live[chore_id].attempt, "n"))
+
     def end(self, chore_id: str, elapsed: float | None = 0.01, reason=None) -> list[Record]:
         order = self.live.pop(chore_id)
         code = 0 if reason is None else 1
@@ -85,6 +90,8 @@ def test_few_of_a_large_group_run_until_one_tells_how_long_it_takes():
     ids = play.add(100)
     assert play.start() == ids[:PROBES]
     assert play.is_pooled(*play.live) == {False}
+    assert play.watches == [], "what queues at the executor says nothing"
+    play.run(*ids[:3])
     assert play.watches == ["work"], "one timer for all of them"
     assert play.start() == []
     assert "first chores of its group" in play.state.story(ids[50]).because
@@ -144,6 +151,9 @@ def test_nobody_is_held_back_for_longer_than_the_time_of_a_probe():
     play.add(100)
     play.start()
     play.tell(ev.ProbesOverdue("work"))
+    assert play.decisions == [], "none runs"
+    play.run(*play.live)
+    play.tell(ev.ProbesOverdue("work"))
     assert [one["tier"] for one in play.decisions] == ["job"]
     assert len(play.start()) == 64 - PROBES
     play.tell(ev.ProbesOverdue("work"))
@@ -154,11 +164,13 @@ def test_a_timer_that_finds_no_probe_running_says_nothing():
     play = Play()
     (one,) = play.add(1)
     play.start()
+    play.run(one)
     play.tell(ev.AttemptLost(one, 1))
     del play.live[one]
     play.tell(ev.ProbesOverdue("work"))
     assert play.decisions == []
     assert play.start() == [one]
+    play.run(one)
     assert play.watches == ["work", "work"]
 
 

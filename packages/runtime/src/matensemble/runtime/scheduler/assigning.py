@@ -14,7 +14,7 @@ from matensemble.records import RecordKind
 from matensemble.runtime.scheduler import events as ev
 from matensemble.runtime.scheduler.entry import Entry
 from matensemble.runtime.scheduler.instructions import Record
-from matensemble.runtime.scheduler.states import LIVE, READY
+from matensemble.runtime.scheduler.states import READY, RUNNING
 from matensemble.runtime.scheduler.tiers import Decision, Tier
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def on_launch(state: SchedulerState, event: ev.LaunchMeasured) -> None:
 def on_overdue(state: SchedulerState, event: ev.ProbesOverdue) -> None:
     """Wait no longer for the probes of a group, if some run still."""
     members = state.members(event.group)
-    has_live = any(entry.is_probe and entry.state in LIVE for entry in members)
-    _decide(state, state.tiers.overdue(event.group, has_live=has_live))
+    is_running = any(entry.is_probe and entry.state is RUNNING for entry in members)
+    _decide(state, state.tiers.overdue(event.group, is_running=is_running))
 
 
 def on_pool_lost(state: SchedulerState, event: ev.PoolLost) -> None:

@@ -31,8 +31,6 @@ def submit(state: SchedulerState, start: Start) -> None:
     is_pooled, is_awaited = entry.shape.is_pooled, bool(entry.dependents)
     state.record(RecordKind.SUBMIT_INTENT, entry, _POOLED_INTENT if is_pooled else None)
     state.order(Submit(chore, entry.attempt, start.placement, start.avoid, is_pooled, is_awaited))
-    if entry.is_probe and state.tiers.begin_timer(chore):
-        state.order(Watch(chore.name, PROBE_SECONDS))
 
 
 def on_submitted(state: SchedulerState, event: ev.ChoreSubmitted) -> None:
@@ -56,3 +54,5 @@ def on_started(state: SchedulerState, event: ev.ChoreStarted) -> None:
     if jobid is not None:
         state.record(RecordKind.SUBMITTED, entry, {"j": jobid})
     state.record(RecordKind.STARTED, entry, {"h": event.host} if event.host else None)
+    if entry.is_probe and state.tiers.begin_timer(entry.chore):
+        state.order(Watch(entry.chore.name, PROBE_SECONDS))

@@ -172,7 +172,7 @@ class Tiers:
         return None
 
     def begin_timer(self, chore: Chore) -> bool:
-        """Note that a probe is submitted; return whether a timer is to be set for its group."""
+        """Note that a probe runs; return whether a timer is to be set for its group."""
         group = self._group(chore.name)
         if group.is_timed or group.tier is not Tier.UNKNOWN:
             return False
@@ -237,19 +237,19 @@ class Tiers:
             return self._decide(chore.name, Tier.TRIAL, elapsed)
         return None
 
-    def overdue(self, name: str, *, has_live: bool) -> Decision | None:
+    def overdue(self, name: str, *, is_running: bool) -> Decision | None:
         """Take that the timer of a group is over.
 
         Parameters
         ----------
         name
             The group.
-        has_live
-            Whether a probe is with the executor still.
+        is_running
+            Whether a probe runs still.
         """
         group = self._group(name)
         group.is_timed = False
-        if self.is_lost or group.tier is not Tier.UNKNOWN or group.has_short or not has_live:
+        if self.is_lost or group.tier is not Tier.UNKNOWN or group.has_short or not is_running:
             return None
         return self._decide(name, Tier.JOB, detail=f"one takes more than {PROBE_SECONDS:g} s")
 
