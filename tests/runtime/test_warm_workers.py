@@ -18,7 +18,7 @@ from matensemble.pipeline import Pipeline
 from matensemble.records import RecordKind, read_records
 from matensemble.results import Results
 from matensemble.runs import find_run
-from matensemble.status import read_status
+from matensemble.status import Counts, read_status
 from matensemble.workdir import RunDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
@@ -191,6 +191,10 @@ def state_of(run: RunDir) -> RunState:
     return read_status(run.status_path).state
 
 
+def counts_of(run: RunDir) -> Counts:
+    return read_status(run.status_path).counts
+
+
 def named(run: RunDir, name: str) -> list[str]:
     return [chore.id for chore in Pipeline.load(run.root)._saved.chores() if chore.name == name]
 
@@ -307,3 +311,28 @@ def workers_of(run: RunDir) -> list[int]:
         if f"MATENSEMBLE_RUN_DIR={run.root}".encode() in environ and is_alive:
             found.append(int(path.name))
     return found
+
+
+# --- while it goes -------------------------------------------------------------------------------
+
+
+def test_a_chore_on_a_warm_worker_can_be_paused_before_and_ended_from_outside(study):
+    driver = study.start(SLOW + SUBMIT, last=600)
+    study.wait_marks("ran", 61)
+    run = study.run
+    ids = named(run, "count")
+    asleep = [ids[x] for x in range(60, 64) if f"ran-{x}" in study.marks("ran")]
+
+    def ask(*words: str) -> None:
+        command = [sys.executable, "-m", "matensemble.cli", words[0], str(run.root), *words[1:]]
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE_SECONDS)
+
+    ask("pause")
+    wait_until(lambda: state_of(run) is RunState.PAUSED, "the pause")
+    ask("cancel", asleep[0])
+    wait_until(lambda: counts_of(run).cancelled == 1 and counts_of(run).completed == 60, "its end")
+    ask("cancel", "--all")
+    _, said = driver.communicate(timeout=PATIENCE_SECONDS)
+    assert "Traceback" not in said
+    assert (counts_of(run).completed, counts_of(run).cancelled) == (60, 4)
+    wait_until(lambda: not workers_of(run), "the end of the workers")
