@@ -28,8 +28,9 @@ from row import HEADER, Row, print_rows
 
 from matensemble.pipeline import Pipeline
 
-SHAPES = ("independent", "pairs", "chain")
-"""No edge; every second chore takes the result of the one before; every chore does."""
+SHAPES = ("independent", "pairs", "chain", "programs")
+"""No edge; every second chore takes the result of the one before; every chore does; no edge, and
+executables with arguments of their own instead of functions."""
 TARGET_MICROSECONDS = 15.0
 TARGET_BYTES = 800.0
 TARGET_GROWTH = 1.3
@@ -49,6 +50,9 @@ def author(shape: str, num_chores: int, basedir: str) -> None:
 
     reference: Any = 0
     for index in range(num_chores):
+        if shape == "programs":
+            pipe.exec(["relax", "--cell", index, "--scale", 0.5], name="relax")
+            continue
         reference = step(reference if _needs_previous(shape, index) else index, 0.5)
     pipe.save()
 

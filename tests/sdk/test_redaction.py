@@ -1,5 +1,7 @@
 """What looks like a secret by its name is not shown; everything else is."""
 
+import re
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -67,3 +69,22 @@ def test_a_command_keeps_its_length(elements):
 @given(st.sampled_from(["--token", "-", "a=", "//", ":", "@", " ", "'"]), st.integers(1, 20_000))
 def test_no_text_takes_long(part, times):
     assert redact_text(part * times)[: len(part)] == part
+
+
+WORDS = st.sampled_from(
+    ["lmp", "-in", "T=300", "--token", "hunter2", "API_KEY=x", "-p", "tok", "en=1", "to\0ken=1",
+     "ftp://a:b@host", "//", "SECRET", "--secret=1", "auth: x", "-Dauth", "x y", "", "ſecret=1"]
+)  # fmt: skip
+
+
+@given(st.lists(WORDS | st.integers() | st.text(max_size=8), max_size=6))
+def test_a_command_is_redacted_element_by_element(elements):
+    expected, hide_next = [], False
+    for element in elements:
+        if not isinstance(element, str):
+            expected.append(element)
+            hide_next = False
+            continue
+        expected.append("<redacted>" if hide_next else redact_text(element))
+        hide_next = re.fullmatch(r"--?[\w.-]+", element) and is_secret_name(element)
+    assert redact_command(elements) == expected

@@ -131,10 +131,10 @@ def _split(name: str, command: Command) -> list[Any]:
 
 
 def _element(name: str, item: object) -> object:
-    if isinstance(item, OutputReference):
-        return item
     if type(item) is str:  # nearly all are: nothing else is to be asked, each question costs
         return _checked(name, item)
+    if isinstance(item, OutputReference):
+        return item
     if isinstance(item, bool) or not isinstance(item, (str, int, float, os.PathLike)):
         raise InvalidCommandError(
             name, f"holds {item!r}; elements are text, numbers, paths or references"

@@ -257,6 +257,8 @@ def as_references(after: object) -> tuple[OutputReference[Any], ...]:
     InvalidOptionError
         If it holds anything else.
     """
+    if type(after) is tuple and not after:
+        return after  # as nearly always
     check_after(after)
     return (after,) if isinstance(after, OutputReference) else tuple(dict.fromkeys(after))  # type: ignore[call-overload]
 
