@@ -81,7 +81,8 @@ class FluxManager:
     options
         How to run it; None means the defaults.
     executor
-        Where to run it; None selects by `options`.
+        Where to run it; None selects by `options`. One that serves no pooled chores, as those
+        without a `PoolExecutor` around them, needs ``workers="job"``.
     listeners
         Called with each status that is published, on the driver's thread; must be quick.
     clock
