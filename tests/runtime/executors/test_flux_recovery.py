@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from contract import TIMEOUT, Session, make_fifo, orphan_of, read_line
+from contract import TIMEOUT, Session, make_fifo, orphan_of, read_line, untimed
 from flux_proxy import Proxy
 
 from matensemble.model import Reason
@@ -130,7 +130,7 @@ def test_what_ended_while_no_driver_lived(
         orphan_of(drivers.directory, attempt=2, jobid=jobid),
     )
     second.wait_for(ResourcesFreed)
-    assert second.wait_for(JobEnded) == JobEnded("a", 1, code)
+    assert untimed(second.wait_for(JobEnded)) == JobEnded("a", 1, code)
     assert second.wait_for(AttemptLost, attempt=2).detail
     assert second.kinds() == [*WHOLE[:3], *second.kinds()[3:]]
 
@@ -172,7 +172,7 @@ def test_a_driver_that_was_replaced_starts_nothing_and_ends_nothing(drivers: Dri
     assert current.kinds("b") == []
     go.write_text("go\n")
     current.wait_for(ResourcesFreed)
-    assert current.wait_for(JobEnded) == JobEnded("a", 1, 0)
+    assert untimed(current.wait_for(JobEnded)) == JobEnded("a", 1, 0)
     stale.executor.close(abandon=True)
 
 
@@ -373,7 +373,7 @@ def test_a_node_that_dies(start_flux: StartFlux, tmp_path: Path) -> None:
             assert share.node != 1
         go.write_text("go\n")
         session.wait_for(ResourcesFreed, chore_id="b")
-        assert session.wait_for(JobEnded, chore_id="b") == JobEnded("b", 1, 0)
+        assert untimed(session.wait_for(JobEnded, chore_id="b")) == JobEnded("b", 1, 0)
         session.executor.close()
         assert len(drivers.begin().allocation.nodes) == 2, "the next driver does without it"
 
