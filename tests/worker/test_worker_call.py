@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import subprocess
 import sys
@@ -251,3 +252,20 @@ def test_the_garbage_collector_runs_again_for_the_function(campaign):
 
     campaign.add(lambda: (gc.isenabled(), gc.get_freeze_count() > 0))
     assert campaign.run().result == (True, True)
+
+
+def test_what_a_module_of_the_function_has_written_reaches_its_file(
+    campaign, tmp_path, monkeypatch
+):
+    """It was lost where no collection looked at what was loaded with the function."""
+    (tmp_path / "module_with_log.py").write_text(
+        "import os\n"
+        "LOG = open('log', 'w') if 'MATENSEMBLE_CHORE_ID' in os.environ else None\n"
+        "def write():\n    LOG.write('kept')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("module_with_log")
+    campaign.add(lambda: module.write())
+    outcome = campaign.run(env={"PYTHONPATH": str(tmp_path)})
+    assert outcome.exit_code == 0, outcome.stderr
+    assert (outcome.directory / "log").read_text() == "kept"

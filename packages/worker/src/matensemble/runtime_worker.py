@@ -151,9 +151,6 @@ class Task:
         data = wire.read_trusted(f"{self.run_dir}/{workdir.registry_file(name)}")
         self.stage = "load"
         function: Callable[..., Any] = self.loads(data)
-        # Modules live to the end, so no collection need look at them, not even the last one at
-        # exit: that one alone costs a sixth of a short chore. Arguments stay collectable.
-        gc.freeze()
         gc.enable()
         return function
 
@@ -300,6 +297,10 @@ def main() -> int:
     task = Task(options["--chore-id"], os.path.dirname(spec_file), find_rank(os.environ))
     try:
         task.take(spec_file, wire.read_trusted(spec_file))
+        # Our modules live to the end, so no collection need look at them, not even the last one at
+        # exit: that one alone costs a sixth of a short chore. Whatever the function brings along
+        # stays collectable: a file that one of its modules holds open is written out by that.
+        gc.freeze()
         task.run()
     except BaseException as error:  # sys.exit and interrupts too: the function did not return
         return report(task, error)

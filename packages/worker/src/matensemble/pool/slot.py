@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import _socket
 import faulthandler
+import gc
 import os
 import sys
 from _pickle import dumps as _dumps, loads as _loads
@@ -176,6 +177,7 @@ def main() -> int:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable()  # a crash in compiled code then says where in the function it was
     slot = Slot(stdout, stderr, int(recycle_after))
+    gc.freeze()  # as in a process of one chore
     channel.send(packet.encode_reply(packet.IS_READY, 0, 0.0, None, ""))
     is_whole = True
     while is_whole and (request := _receive(channel, node)):
