@@ -229,7 +229,7 @@ class Fold:
         standing = after(before, record)
         cores, gpus = row.cores, row.gpus
         request = (cores, gpus)
-        unseen = _unseen_run(row, before, record)
+        unseen = _unseen_run(row, before, record) if "el" in record.fields else None
         if standing.resources is not before.resources:
             request = request_of(standing.resources)
         row.standing = standing
@@ -339,12 +339,13 @@ class _UnseenRun(NamedTuple):
 
 
 def _unseen_run(row: Row, before: Standing, record: JournalRecord) -> _UnseenRun | None:
-    """Return where and when an attempt ran of which its end alone tells; None for all others."""
+    """Return where and when an attempt ran of which its end alone tells; None for all others.
+
+    For a record that has ``el``.
+    """
     if record.kind not in _ENDS or before.state is _RUNNING or not row.submitted_at:
         return None
-    elapsed = record.fields.get("el")
-    if elapsed is None:
-        return None
+    elapsed = record.fields["el"]
     # Not before it was handed over, however exact the clocks are.
     began_at = min(max(record.wall - elapsed, row.submitted_at), record.wall)
     return _UnseenRun(clean(record.fields.get("h", ""), MAX_NAME), began_at, float(elapsed))
@@ -358,8 +359,9 @@ def _check(record: JournalRecord) -> None:
     code = fields.get("x") or 0
     if not (type(attempt) is type(code) is int and 0 < attempt < MAX_NUMBER > abs(code)):
         raise ValueError("one of its numbers is none")
-    elapsed = fields.get("el", 0.0)
-    if not (type(elapsed) in (int, float) and 0 <= elapsed < MAX_WALL):
+    if "el" in fields and not (
+        type(elapsed := fields["el"]) in (int, float) and 0 <= elapsed < MAX_WALL
+    ):
         raise ValueError("it cannot have taken so long")
     if not (0 < epoch < MAX_NUMBER and 0 < sequence < MAX_SEQUENCE):
         raise ValueError("its place is none")

@@ -47,13 +47,14 @@ class Moments:
     def occupy(self, wall: float, running: int, cores: int, gpus: int) -> None:
         """Note that so many attempts more run, on so many more cores and GPUs; or fewer."""
         moment = self._at(wall)
-        moment[_BUSY] += running
-        moment[_BUSY + 1] += cores
-        moment[_BUSY + 2] += gpus
         passed = wall % 1.0  # of the second, before any of it
+        moment[_BUSY] += running
         moment[_REST] -= passed * running
+        moment[_BUSY + 1] += cores
         moment[_REST + 1] -= passed * cores
-        moment[_REST + 2] -= passed * gpus
+        if gpus:
+            moment[_BUSY + 2] += gpus
+            moment[_REST + 2] -= passed * gpus
 
     def write(self, database: sqlite3.Connection) -> None:
         """Add it to the table, and forget it."""
