@@ -192,6 +192,7 @@ class PoolDealer:
         """Let workers without work have what waits elsewhere."""
         idle = [w for w in self._staff if w.is_idle]
         if not idle:
+            self._grow()
             return
         room = sum(worker.cores for worker in idle)
         for index in self._hungry:
@@ -199,7 +200,27 @@ class PoolDealer:
             if node.waiting and self._staff.now - first(node.waiting).queued_at > LOOK_SECONDS:
                 self.send_elsewhere(node, room)
                 return
-        crowded = [
+        crowded = self._find_crowded()
+        if crowded:
+            worker = max(crowded, key=lambda w: w.load - w.cores)
+            worker.asked_at = self._staff.now
+            num_waiting = len(worker.chores) * (worker.load - worker.cores) // worker.load
+            self._hands.tell(worker, messages.Withdraw(-(-num_waiting // 2) or 1))
+
+    def _grow(self) -> None:
+        """Start a worker where cores have become free while what waits is with full workers."""
+        crowded = self._find_crowded()
+        if not crowded or any(w.is_open and not w.is_ready for w in self._staff):
+            return
+        chore = next(reversed(crowded[0].chores.values()))
+        for node in self._nodes:
+            if node.is_usable and _fits(node.for_worker(), chore):
+                self._staff.start(node)
+                return
+
+    def _find_crowded(self) -> list[Worker]:
+        """Return the workers that have had more than fits at once for a while."""
+        return [
             worker
             for worker in self._staff
             if worker.is_ready
@@ -207,11 +228,6 @@ class PoolDealer:
             and self._staff.now - worker.crowded_since > LOOK_SECONDS
             and self._staff.now - worker.asked_at > LOOK_SECONDS
         ]
-        if crowded:
-            worker = max(crowded, key=lambda w: w.load - w.cores)
-            worker.asked_at = self._staff.now
-            num_waiting = len(worker.chores) * (worker.load - worker.cores) // worker.load
-            self._hands.tell(worker, messages.Withdraw(-(-num_waiting // 2) or 1))
 
 
 def _fits(room: tuple[int, int], chore: PooledChore) -> bool:

@@ -96,6 +96,8 @@ class PoolDriver:
         self._mailbox = mailbox
         self._dir = options.run.pool_dir(options.epoch)
         self._link: PoolLink | None = None
+        self._idle = select.poll()  # as long as there is no channel
+        self._idle.register(mailbox.reader, select.POLLIN)
         self.book = PoolBook(allocation, self, f"worker-{options.epoch}-")
 
     @property
@@ -127,7 +129,7 @@ class PoolDriver:
 
     def _wait(self, seconds: float | None) -> None:
         if self._link is None:
-            select.select([self._mailbox.reader], [], [], seconds)
+            self._idle.poll(None if seconds is None else seconds * 1000)
         else:
             self._link.wait(seconds)
 

@@ -19,8 +19,9 @@ HELLO_SECONDS = 120.0
 """How long a started worker may take until it says hello: file systems can be slow."""
 LEAVE_SECONDS = 30.0
 """How long a worker may take to end that has nothing left to do."""
-MAX_UNANSWERED = 9
-"""Pings without an answer, after which a worker is ended: more than its own patience."""
+MAX_UNANSWERED = 24
+"""Pings without an answer, after which a worker is ended: two minutes. One that cannot hear its
+driver ends by itself, long before; this is for one that hangs, and file systems can be slow."""
 
 
 class PoolStaff:
