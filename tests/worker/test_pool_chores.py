@@ -32,6 +32,7 @@ def test_a_call(worker: WarmWorker) -> None:
     assert (directory / "result.pickle").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_many_calls_in_one_process(worker: WarmWorker) -> None:
     def pid() -> int:
         return os.getpid()

@@ -14,6 +14,8 @@ from pool_harness import WarmWorker
 
 from matensemble.pool_messages import Cancel, Extend, Run, Signal, Withdraw
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def worker(start_worker: Callable[..., WarmWorker]) -> WarmWorker:

@@ -19,6 +19,8 @@ from matensemble.pool_messages import Address, Close, Ping, Pong, Run, Withdraw
 
 Start = Callable[..., WarmWorker]
 
+pytestmark = pytest.mark.slow
+
 QUIET = (
     "-c",
     "from matensemble.pool import node; node.SILENCE_SECONDS = 1.0; raise SystemExit(node.main())",
@@ -74,7 +76,6 @@ def test_a_ping_is_answered(start_worker: Start) -> None:
     worker.wait_for(lambda: Pong() in worker.others and len(worker.others) > 1)
 
 
-@pytest.mark.slow
 def test_a_silent_driver(start_worker: Start) -> None:
     worker = start_worker(python=QUIET)
     pids = start_sleepers(worker)

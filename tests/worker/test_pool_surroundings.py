@@ -14,6 +14,7 @@ from pool_harness import WarmWorker
 from matensemble.model import OutputReference
 from matensemble.pool_messages import Cancel, Run
 
+pytestmark = pytest.mark.slow
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
