@@ -45,6 +45,7 @@ class PoolContract(ExecutorContract):
         assert {jobid.rpartition("/")[2] for jobid in jobids} == {"worker-1-1"}
 
 
+@pytest.mark.slow
 class TestContractOnThisMachine(PoolContract):
     @pytest.fixture
     def executor(self, tmp_path: Path) -> Executor:

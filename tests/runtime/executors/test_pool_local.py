@@ -26,6 +26,7 @@ from matensemble.runtime.scheduler.events import (
 from matensemble.runtime.scheduler.resources import Share
 from matensemble.workdir import RunDir
 
+pytestmark = pytest.mark.slow
 needs_two_cores = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(usable_cores()) < 2, reason="needs two cores"
 )
@@ -75,7 +76,6 @@ def test_a_chore_sees_its_own_gpus(opened: Opener) -> None:
 
 
 @needs_two_cores
-@pytest.mark.slow
 def test_a_job_waits_for_what_runs_in_the_worker_that_has_its_cores(opened: Opener) -> None:
     """The worker has all cores and a chore on one: it ends with that, and a smaller one comes."""
     session = opened()
@@ -88,7 +88,6 @@ def test_a_job_waits_for_what_runs_in_the_worker_that_has_its_cores(opened: Open
     assert session.run("true", chore_id="b", is_pooled=True).exit_code == 0
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_takes_its_chore_along(opened: Opener) -> None:
     session = opened()
     for attempt in (1, 2):
