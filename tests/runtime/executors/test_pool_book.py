@@ -632,6 +632,24 @@ def test_what_waits_for_a_worker_to_start_goes_to_an_idle_one() -> None:
     assert world.given(ONE) == ["b"]
 
 
+def test_cores_that_become_free_get_a_worker_where_another_one_is_full() -> None:
+    world = World((4, 0)).job("j", cores=3).pooled("a").hello().pooled(*names(4)).end_job("j")
+    world.wait(0.1)
+    assert [*world.staff] == [ONE]
+    world.wait(0.3)
+    assert [*world.staff] == [ONE, TWO]
+    world.wait(0.3)
+    assert [*world.staff] == [ONE, TWO], "one at a time"
+    world.hello(TWO).wait(0.3)
+    assert world.told(messages.Withdraw) == [messages.Withdraw(2)]
+
+
+def test_a_full_worker_is_all_that_a_full_node_has() -> None:
+    world = World((4, 0)).job("j", cores=3).pooled("a").hello().pooled(*names(4))
+    world.wait(0.3).wait(0.3)
+    assert [*world.staff] == [ONE]
+
+
 # --- the executor inside is full of surprises ---------------------------------------------------
 
 
