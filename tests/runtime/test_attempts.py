@@ -128,6 +128,38 @@ def test_a_kill_between_any_two_steps_loses_and_mixes_nothing(run, monkeypatch, 
     assert step == {"rename": num_entries, "mkdir": 2}[name]
 
 
+@pytest.mark.parametrize("name", ["rename", "mkdir", "unlink"])
+@pytest.mark.parametrize("later", [0, 1])
+def test_a_kill_mixes_nothing_where_there_is_no_record(run, monkeypatch, name, later):
+    """As of a chore that ran on a warm worker."""
+    expected = set(FILES) - {"chore.pickle"}
+    real = getattr(os, name)
+    for step in range(100):
+        chore_id = f"c{step}"
+        prepare(run, 1, chore_id)
+        run.chore_file(chore_id, "chore.pickle").unlink()
+        left = iter([True] * step)
+
+        def step_or_die(*args, left=left, **kwargs):
+            if not next(left, False):
+                raise Killed
+            return real(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, step_or_die)
+            try:
+                set_aside(run, chore_id, 2)
+                break
+            except Killed:
+                pass
+        set_aside(run, chore_id, 2 + later)
+        found = {path for path in files(run.chore_dir(chore_id)) if not path.endswith(".tmp")}
+        (kept,) = run.attempt_dir(chore_id, 1).parent.iterdir()
+        assert found == {f"attempts/{kept.name}/{name}" for name in expected}
+    assert step == {"rename": len(FILES) - 1, "mkdir": 2, "unlink": 1}[name]
+    assert files(run.chore_dir(chore_id)) == {f"attempts/1/{name}" for name in expected}
+
+
 def test_nothing_that_is_kept_is_replaced(run):
     prepare(run, 1)
     set_aside(run, "c", 2)

@@ -5,8 +5,9 @@ is copied and nothing is in two places. Called by `launch` on the thread that ow
 
 The directory of a chore says by its record (`chore.pickle`) which attempt its files are of. The
 record goes last: whenever a driver is killed in the middle, the next one reads the same number and
-goes on with what is left. Where there is no record, the files are of the attempt before the new
-one.
+goes on with what is left. Where there is no record, as of a chore that ran on a warm worker, the
+files are of the attempt before the new one; a record that says no more than this stands there while
+they are moved.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from pickle import dumps
+from typing import Any
 
 from matensemble import disk, workdir
 from matensemble.foreign_json import read_foreign_bytes
@@ -54,13 +57,18 @@ def set_aside(run: RunDir, chore_id: str, attempt: int) -> None:
     earlier = _find_attempt(directory / workdir.RECORD)
     if earlier is None:
         earlier = attempt - 1
+        if workdir.RECORD not in names:
+            disk.write_atomic(directory / workdir.RECORD, dumps({"attempt": earlier}))
     if earlier >= attempt:
         return
     kept = run.attempt_dir(chore_id, earlier)
     for path in (kept.parent, kept):
         _make_real_dir(path)
     for name in _names_to_move(directory):
-        _rename(directory / name, kept / name)
+        if name == workdir.RECORD and _says_no_more(directory / name):
+            (directory / name).unlink()
+        else:
+            _rename(directory / name, kept / name)
 
 
 def find_previous(run: RunDir, chore_id: str, attempt: int) -> Path | None:
@@ -106,7 +114,7 @@ def _names_to_move(directory: Path) -> list[str]:
 def _find_attempt(record: Path) -> int | None:
     """Return the attempt that a record is of; None where there is none that makes sense."""
     try:
-        attempt = load_inert(read_foreign_bytes(record, MAX_RECORD_BYTES))["attempt"]
+        attempt = _load(record)["attempt"]
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             return None
@@ -114,6 +122,20 @@ def _find_attempt(record: Path) -> int | None:
     except Exception:  # the chore wrote over it
         return None
     return attempt if isinstance(attempt, int) and attempt > 0 else None
+
+
+def _says_no_more(record: Path) -> bool:
+    """Whether a record tells the attempt only: it was written for the move."""
+    try:
+        return set(_load(record)) == {"attempt"}
+    except OSError:
+        raise
+    except Exception:  # the chore wrote over it
+        return False
+
+
+def _load(record: Path) -> Any:
+    return load_inert(read_foreign_bytes(record, MAX_RECORD_BYTES))
 
 
 def _is_record(name: str) -> bool:
