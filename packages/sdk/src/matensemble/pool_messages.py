@@ -131,7 +131,7 @@ class Ping(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """A worker is up. It says so again whenever it does not know whether it was heard."""
+    """A worker is up: one of its slots is. It says so once, before anything else."""
 
     worker: str
     """Its key, as the driver gave it."""
