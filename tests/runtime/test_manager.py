@@ -30,9 +30,12 @@ from matensemble.model import Resources, RunState
 from matensemble.owner import Owner, present_owner
 from matensemble.pipeline import Pipeline
 from matensemble.protocols import RunOptions
+from matensemble.records import RecordKind, read_records
 from matensemble.results import Results
 from matensemble.runtime import dashboard_process
+from matensemble.runtime.executors.local import LocalExecutor
 from matensemble.runtime.executors.selection import select_executor
+from matensemble.runtime.scheduler.tiers import MIN_CHORES
 from matensemble.runtime.testing import FakeExecutor
 from matensemble.status import read_status
 from matensemble.workdir import RunDir
@@ -532,3 +535,17 @@ def test_a_fallback_inside_flux_is_told_loudly(capsys, monkeypatch):
         "matensemble: this runs on this machine only, not in the Flux instance: "
         "Flux cannot be used: the bindings are not installed"
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_an_executor_without_warm_workers_runs_everything_as_jobs(pipe):
+    pipe.exec("true", workers="pool")
+    many = [pipe.exec("true") for _ in range(MIN_CHORES + 4)]
+    run_dir = pipe.save()
+    results = FluxManager(run_dir, executor=LocalExecutor(2)).run()
+    assert {results[one.chore_id].exit_code for one in many} == {0}
+    records = [*read_records(RunDir(Path(run_dir)))]
+    (told,) = (one.fields for one in records if one.kind == RecordKind.WORKERS)
+    assert told == {"tier": "job", "d": "this executor has no warm workers"}
+    assert not any("p" in one.fields for one in records)

@@ -194,6 +194,15 @@ def test_what_did_not_run_to_its_end_tells_nothing(reason):
     assert play.start() == [ids[PROBES]], "another one is a probe instead"
 
 
+def test_a_result_that_was_found_of_an_earlier_driver_tells_nothing():
+    play = Play()
+    standing = Standing(state=SUBMITTED, attempt=1, is_pooled=True)
+    play.tell(ev.ChoreRestored(make_chore("work-0", name="work"), standing))
+    play.add(40)
+    play.tell(ev.ChoreFinished("work-0", 1, None, 0))
+    assert play.decisions == []
+
+
 def test_a_small_group_stays_as_it_is_until_it_grows():
     play = Play()
     ids = play.add(MIN_CHORES - 1)

@@ -51,7 +51,7 @@ from matensemble.runtime.recorder import Listener, Recorder
 from matensemble.runtime.resumption import TAKEN_OVER, Legacy, take_over_journal, was_started
 from matensemble.runtime.reused import ResultCache, take_over
 from matensemble.runtime.run_log import LOGGER, RunLog
-from matensemble.runtime.scheduler.events import AllocationLearned, InterruptRequested
+from matensemble.runtime.scheduler.events import AllocationLearned, InterruptRequested, PoolLost
 from matensemble.runtime.scheduler.instructions import Record
 from matensemble.runtime.scheduler.policy import Policy
 from matensemble.runtime.scheduler.resources import Allocation
@@ -81,8 +81,8 @@ class FluxManager:
     options
         How to run it; None means the defaults.
     executor
-        Where to run it; None selects by `options`. One that serves no pooled chores, as those
-        without a `PoolExecutor` around them, needs ``workers="job"``.
+        Where to run it; None selects by `options`. Where it has no warm workers, every chore is a
+        job of its own.
     listeners
         Called with each status that is published, on the driver's thread; must be quick.
     clock
@@ -208,6 +208,8 @@ class FluxManager:
         )
         stack.callback(lambda: executor.close(abandon=self._is_deposed))
         allocation = executor.open(self._inbox.put, legacy.orphans())
+        if executor.pool_look_ahead is None:
+            self._inbox.put(PoolLost("this executor has no warm workers"))
         listeners = (*self._listeners, *self._open_display(stack))
         self._cache = self._open_cache(stack)
         journal = self._begin_journal(lease, executor, allocation, legacy)

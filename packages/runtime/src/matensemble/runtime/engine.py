@@ -548,7 +548,7 @@ class Engine:
         if self.state.num_ready:
             self.on_doubt()
         time_left = self.time_left(self._clock.monotonic())
-        return self._handle(StartsConsidered(time_left, self._executor.pool_look_ahead))
+        return self._handle(StartsConsidered(time_left, self._executor.pool_look_ahead or 0))
 
     def add_chore(self, spec: ChoreSpec) -> OutputReference[object]:
         """Add a chore to the live graph and return a reference to its result.

@@ -7,6 +7,7 @@ Called by `node`; the only module of the worker that imports `zmq`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import zmq
 
@@ -20,7 +21,10 @@ from matensemble.pool_messages import (
 
 
 class Link:
-    """A connection to the driver; it connects, and connects again, by itself.
+    """A connection to the driver, made once: on a second one messages could be missing.
+
+    Where it breaks, nothing comes any more, and after a while the worker ends; the driver learns of
+    that from its executor, and has what it served run again.
 
     Parameters
     ----------
@@ -36,6 +40,7 @@ class Link:
         socket.setsockopt(zmq.ROUTING_ID, name.encode())
         socket.setsockopt(zmq.SNDHWM, 0)
         socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.RECONNECT_IVL, -1)
         if address.server_key is not None:
             assert address.worker_public is not None and address.worker_secret is not None
             socket.curve_serverkey = address.server_key.encode()
@@ -68,8 +73,9 @@ class Link:
             yield decode_from_driver(self._socket.recv_multipart(zmq.NOBLOCK))
 
     def send(self, message: FromWorker) -> None:
-        """Send a message; it is kept while there is no connection."""
-        self._socket.send_multipart(encode(message), zmq.NOBLOCK)
+        """Send a message; it is kept until there is a connection, and dropped behind its end."""
+        with suppress(zmq.Again):
+            self._socket.send_multipart(encode(message), zmq.NOBLOCK)
 
     def close(self, linger: float) -> None:
         """Close the connection when what was sent is on its way, at most after so many seconds."""

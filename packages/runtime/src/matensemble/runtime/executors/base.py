@@ -111,8 +111,11 @@ class Executor(Protocol):
         """How many chores beyond what fits may queue at the executor, to hide its latency."""
 
     @property
-    def pool_look_ahead(self) -> int:
-        """How many pooled chores beyond what fits may queue at its warm workers; 0 where none."""
+    def pool_look_ahead(self) -> int | None:
+        """How many pooled chores beyond what fits may queue at its warm workers.
+
+        None: it has none, and is handed no pooled chore.
+        """
 
     @property
     def sees_files_late(self) -> bool:

@@ -87,6 +87,8 @@ class FluxExecutor:
             mpi_pmi=options.mpi_pmi,
         )
 
+    pool_look_ahead = None
+
     @property
     def name(self) -> str:
         """Name in messages and in `status.json`."""
@@ -102,11 +104,6 @@ class FluxExecutor:
         scheduler here, since Flux never lets a small job pass a large one.
         """
         return min(max(16, 2 * self._num_cores), 256)
-
-    @property
-    def pool_look_ahead(self) -> int:
-        """How many pooled chores may queue beyond what fits: none, it has no warm workers."""
-        return 0
 
     @property
     def sees_files_late(self) -> bool:

@@ -85,7 +85,7 @@ class LocalExecutor:
 
     name = "local"
     look_ahead = 0
-    pool_look_ahead = 0
+    pool_look_ahead = None
     sees_files_late = False
 
     def __init__(

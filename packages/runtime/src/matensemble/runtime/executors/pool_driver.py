@@ -60,6 +60,9 @@ class PoolOptions(NamedTuple):
     """Directory that workers append to their import path; None appends none."""
     recycle_after: int = 0
     """Python chores after which a worker takes a fresh process; 0: never."""
+    binds: bool = True
+    """Whether each chore is bound to its own cores, where the worker is bound to as many as it has
+    for them."""
     command: tuple[str, ...] = (sys.executable, "-P", "-m", WORKER_MODULE)
     """What starts a worker; its options follow."""
 
@@ -186,6 +189,7 @@ class PoolDriver:
             *("--worker", worker.key, "--address-file", str(link.address_path)),
             *("--cores", str(worker.cores), "--gpus", str(worker.gpus)),
             *("--recycle-after", str(self._options.recycle_after)),
+            *(() if self._options.binds else ("--unbound",)),
         )
         self._inner.submit(
             LaunchRequest(

@@ -83,6 +83,7 @@ def select_executor(
         is_remote=is_flux,
         script_dir=options.script_dir,
         recycle_after=options.recycle_after,
+        binds=options.set_cpu_affinity,
     )
     return PoolExecutor(executor, pool)
 

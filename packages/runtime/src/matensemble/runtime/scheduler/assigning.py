@@ -57,10 +57,15 @@ def replace_late_probes(state: SchedulerState) -> bool:
 
 
 def learn(state: SchedulerState, entry: Entry, event: ev.ChoreFinished) -> None:
-    """Take what the end of an attempt tells of its group; one that was ended tells nothing."""
-    if event.exit_code is None or event.reason is Reason.CANCELLED:
-        return
+    """Take what the end of an attempt tells of its group.
+
+    One that was ended tells nothing, nor does one whose warm worker was lost with its driver: its
+    result alone was found.
+    """
     num_known, was_pooled = len(entry.group.members), entry.shape.is_pooled
+    was_found = was_pooled and event.elapsed is None
+    if event.exit_code is None or event.reason is Reason.CANCELLED or was_found:
+        return
     _decide(state, state.tiers.ended(entry.chore, event.elapsed, num_known, was_pooled=was_pooled))
 
 
