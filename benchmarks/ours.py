@@ -3,7 +3,7 @@
 Owns how our side is timed, from journal records, because what counts is when the last result was on
 the disk and journalled. `measure` starts this file as `peers.measure` starts the others::
 
-    python benchmarks/ours.py calls --chores 4000 --workers pool
+    python benchmarks/ours.py calls --cold 4000 --warm 16000
     flux start python benchmarks/ours.py programs --executor flux
 
 ``cold`` is everything from the first recorded chore to the last completion, the start of warm
@@ -153,22 +153,26 @@ def graph(steps: Sequence[tuple[float, Sequence[int], str]]) -> tuple[Record, Ca
     return record, lambda values: values == [step[0] for step in steps]
 
 
-def measure_here(setting: Setting, kind: str, chores: int, file: str) -> dict[str, float]:
+def measure_here(setting: Setting, kind: str, cold: int, warm: int, file: str) -> dict[str, float]:
     """Return the figures that `peers.measure_here` returns."""
     basedir = tempfile.mkdtemp()  # see `scratch`
     run(setting, basedir, *calls(1), warm=False)  # imports whatever is imported late
     if kind == "graph":
         work = graph(json.loads(Path(file).read_text()))
         return {"makespan": run(setting, basedir, *work, warm=False)}
-    work = calls(chores) if kind == "calls" else programs(chores)
-    return {name: run(setting, basedir, *work, warm=name == "warm") for name in ("cold", "warm")}
+    make = calls if kind == "calls" else programs
+    return {
+        "cold": run(setting, basedir, *make(cold), warm=False),
+        "warm": run(setting, basedir, *make(warm), warm=True),
+    }
 
 
 def main() -> None:
     """Print our figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--chores", type=int, default=1000)
+    parser.add_argument("--cold", type=int, default=1000, help="chores from a cold start")
+    parser.add_argument("--warm", type=int, default=1000, help="chores from a warm start")
     parser.add_argument("--slots", type=int, default=os.cpu_count())
     parser.add_argument("--executor", choices=("local", "flux"), default="local")
     parser.add_argument("--workers", choices=("auto", "pool", "job"), default="pool")
@@ -178,15 +182,20 @@ def main() -> None:
     asked = parser.parse_args()
     setting = Setting(asked.slots, asked.executor, asked.workers)
     try:
-        figures: dict[str, Any] = dict(measure_here(setting, asked.kind, asked.chores, asked.file))
+        figures: dict[str, Any] = dict(
+            measure_here(setting, asked.kind, asked.cold, asked.warm, asked.file)
+        )
     except PeerError as error:
         figures = {"missing": str(error)}
     print("\n" + json.dumps(figures))
 
 
-def measure(setting: Setting, kind: str, *, chores: int = 0, file: str = "") -> dict[str, float]:
+def measure(
+    setting: Setting, kind: str, *, cold: int = 0, warm: int = 0, file: str = ""
+) -> dict[str, float]:
     """Return our figures, measured in a process of its own; raises PeerError without any."""
-    command = [sys.executable, __file__, kind, "--chores", str(chores), "--file", file]
+    command = [sys.executable, __file__, kind, "--file", file]
+    command += ["--cold", str(cold), "--warm", str(warm)]
     command += ["--slots", str(setting.slots), "--executor", setting.executor]
     command += ["--workers", setting.workers]
     # Byte code as it is where packages are installed.

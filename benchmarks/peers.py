@@ -4,11 +4,11 @@ Owns how each peer is set up and used in its own fastest idiom, and nothing of o
 under an interpreter that need not have MatEnsemble, in a process of its own for each case. The
 other benchmarks call `measure`, which starts it::
 
-    python benchmarks/peers.py executorlib calls --chores 4000
+    python benchmarks/peers.py executorlib calls --cold 4000 --warm 16000
     python benchmarks/peers.py dask graph --file graph.json
 
-It prints one line of JSON: seconds from a cold start (the pool is made, and `chores` results are
-back), seconds from a warm one (the same again, in the same pool), and the version. Imports and the
+It prints one line of JSON: seconds from a cold start (the pool is made, and all results are back),
+seconds from a warm one (the same again, in the same pool), and the version. Imports and the
 end of a pool are not timed; files stay, see `scratch`. A peer that is not installed says so.
 """
 
@@ -233,7 +233,9 @@ def _version_of(peer: Peer) -> str:
     return version(peer.package) if peer.package else sys.version.split()[0]
 
 
-def measure_here(name: str, kind: str, chores: int, slots: int, file: str) -> dict[str, Any]:
+def measure_here(
+    name: str, kind: str, cold: int, warm: int, slots: int, file: str
+) -> dict[str, Any]:
     """Return the figures of a peer; raises ImportError where it is not installed."""
     peer = PEERS[name]
     figures: dict[str, Any] = {"version": _version_of(peer)}
@@ -250,9 +252,9 @@ def measure_here(name: str, kind: str, chores: int, slots: int, file: str) -> di
             figures["makespan"] = pool.graph(naps) - began_at
         else:
             run: Callable[[int], float] = getattr(pool, kind)
-            figures["cold"] = run(chores) - began_at
+            figures["cold"] = run(cold) - began_at
             began_at = time.time()
-            figures["warm"] = run(chores) - began_at
+            figures["warm"] = run(warm) - began_at
     return figures
 
 
@@ -261,12 +263,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("--chores", type=int, default=1000)
+    parser.add_argument("--cold", type=int, default=1000, help="chores from a cold start")
+    parser.add_argument("--warm", type=int, default=1000, help="chores from a warm start")
     parser.add_argument("--slots", type=int, default=os.cpu_count())
     parser.add_argument("--file", default="", help="a graph: JSON, [[seconds, [position …]] …]")
     asked = parser.parse_args()
     try:
-        figures = measure_here(asked.peer, asked.kind, asked.chores, asked.slots, asked.file)
+        figures = measure_here(
+            asked.peer, asked.kind, asked.cold, asked.warm, asked.slots, asked.file
+        )
     except ImportError as error:
         figures = {"missing": str(error)}
     # Some peers leave threads or processes behind that would keep this one.
@@ -282,7 +287,7 @@ class PeerError(Exception):
 
 
 def measure(
-    python: str, name: str, kind: str, *, slots: int, chores: int = 0, file: str = ""
+    python: str, name: str, kind: str, *, slots: int, cold: int = 0, warm: int = 0, file: str = ""
 ) -> dict[str, Any]:
     """Return the figures of one peer, measured in a process of its own.
 
@@ -294,8 +299,8 @@ def measure(
         Which, and at what.
     slots
         Its workers, one core each.
-    chores
-        How many no-ops.
+    cold, warm
+        How many no-ops from either start.
     file
         The graph, for the kind ``graph``.
 
@@ -305,7 +310,7 @@ def measure(
         If it is not installed, fails, or has no figures after `TIMEOUT_SECONDS`.
     """
     command = [python, __file__, name, kind, "--slots", str(slots)]
-    command += ["--chores", str(chores), "--file", file]
+    command += ["--cold", str(cold), "--warm", str(warm), "--file", file]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False

@@ -4,10 +4,10 @@
     flux start python benchmarks/small_chores.py --executor flux
 
 Each case has a process of its own in each round, and the cases take turns; medians of their rates
-are compared. ``cold`` begins before the workers start and has `COLD_CHORES` chores; ``warm`` is the
-same on workers that are up. Ours writes a result, and a stdout where the contract has one, and a
-journal for each chore, and is timed until the last of it is on the disk (see `ours`); the peers are
-timed until the results are back in memory (see `peers`).
+are compared. ``cold`` begins before the workers start and has `COLD_CHORES` chores; ``warm`` has
+`WARM_CHORES`, on workers that are up. Ours writes a result, stdout where the contract has it, and
+a journal for each chore, and is timed until the last of it is on the disk (see `ours`); the peers
+are timed until the results are back in memory (see `peers`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ from row import HEADER, LeftOut, Row, print_rows
 from scratch import scratch
 
 COLD_CHORES = 4000
+WARM_CHORES = 16000
+"""More, so that what a run costs once hardly counts."""
+FEW_CHORES = 1000
+"""For what is slow: rates are compared."""
 OURS = "MatEnsemble"
 STARTS = ("warm", "cold")
 
@@ -41,37 +45,39 @@ class Case:
     """One system at one kind of chores."""
 
     title: str
-    num_chores: int
-    measure: Callable[[int], Mapping[str, float]]
-    """Takes the number of chores; returns seconds by start."""
+    counts: Mapping[str, int]
+    """Number of chores by start."""
+    measure: Callable[[], Mapping[str, float]]
+    """Returns seconds by start."""
 
 
-def our_case(kind: str, executor: str, slots: int, num_chores: int) -> Case:
+def our_case(kind: str, executor: str, slots: int, counts: Mapping[str, int]) -> Case:
     """Return ours."""
     setting = ours.Setting(slots, executor)
-    return Case(OURS, num_chores, lambda count: ours.measure(setting, kind, chores=count))
+    return Case(OURS, counts, lambda: ours.measure(setting, kind, **counts))
 
 
-def peer_case(name: str, kind: str, slots: int, num_chores: int, python: str) -> Case:
-    """Return a peer; slow ones get fewer chores, since rates are compared."""
+def peer_case(name: str, kind: str, slots: int, counts: Mapping[str, int], python: str) -> Case:
+    """Return a peer."""
 
-    def measure(count: int) -> Mapping[str, float]:
-        return peers.measure(python, name, kind, slots=slots, chores=count)
+    def measure() -> Mapping[str, float]:
+        return peers.measure(python, name, kind, slots=slots, **counts)
 
-    return Case(peers.PEERS[name].title, num_chores, measure)
+    return Case(peers.PEERS[name].title, counts, measure)
 
 
 def cases_of(kind: str, executor: str, slots: int, share: float, python: str) -> list[Case]:
     """Return what is compared: ours first, then the floor, then the others."""
-    many, few = (max(1, round(count * share)) for count in (COLD_CHORES, COLD_CHORES // 4))
-    own = our_case(kind, executor, slots, many)
+    many = {"cold": max(1, round(COLD_CHORES * share)), "warm": max(1, round(WARM_CHORES * share))}
+    few = dict.fromkeys(STARTS, max(1, round(FEW_CHORES * share)))
     if kind == "programs":
-        names = {"hyperqueue": few, "processes": few}
+        own, names = few, {"hyperqueue": few, "processes": few}
     elif executor == "flux":
-        names = {"executorlib-flux": many}
+        own, names = many, {"executorlib-flux": many}
     else:
-        names = {"executorlib": many, "processes": many, "dask": few, "parsl": few}
-    return [own, *(peer_case(name, kind, slots, count, python) for name, count in names.items())]
+        own, names = many, {"executorlib": many, "processes": many, "dask": few, "parsl": few}
+    others = (peer_case(name, kind, slots, counts, python) for name, counts in names.items())
+    return [our_case(kind, executor, slots, own), *others]
 
 
 def measure(cases: list[Case], rounds: int) -> dict[str, Figures | str]:
@@ -83,12 +89,12 @@ def measure(cases: list[Case], rounds: int) -> dict[str, Figures | str]:
             if case.title in missing:
                 continue
             try:
-                seconds = case.measure(case.num_chores)
+                seconds = case.measure()
             except peers.PeerError as error:
                 missing[case.title] = str(error)
                 continue
             for start in STARTS:
-                rate = case.num_chores / seconds[start]
+                rate = case.counts[start] / seconds[start]
                 rates.setdefault(case.title, {}).setdefault(start, []).append(rate)
     return {
         case.title: missing.get(case.title)
@@ -194,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--executor", choices=("local", "flux"), default="local")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--share", type=float, default=1.0, help=f"of {COLD_CHORES} chores")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of chores")
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()

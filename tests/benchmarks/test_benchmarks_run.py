@@ -83,7 +83,7 @@ def test_the_table_of_all_can_be_kept_and_told(load, tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("kind", ["calls", "programs"])
 def test_ours_has_figures_for_chores_with_jobs_of_their_own(load, kind: str) -> None:
     ours = load("ours")
-    figures = ours.measure(ours.Setting(2, workers="job"), kind, chores=3)
+    figures = ours.measure(ours.Setting(2, workers="job"), kind, cold=2, warm=3)
     assert figures.keys() == {"cold", "warm"}
     assert all(seconds > 0 for seconds in figures.values())
 
@@ -92,7 +92,7 @@ def test_ours_has_figures_for_chores_with_jobs_of_their_own(load, kind: str) -> 
 @pytest.mark.benchmark
 @pytest.mark.parametrize("kind", ["calls", "programs"])
 def test_a_peer_has_figures(load, kind: str) -> None:
-    figures = load("peers").measure(sys.executable, "processes", kind, slots=2, chores=3)
+    figures = load("peers").measure(sys.executable, "processes", kind, slots=2, cold=2, warm=3)
     assert figures.keys() == {"version", "cold", "warm"}
 
 
@@ -102,8 +102,8 @@ def test_a_peer_has_figures(load, kind: str) -> None:
 def test_a_peer_that_is_not_installed_is_left_out_with_a_word(load) -> None:
     peers, small = load("peers"), load("small_chores")
     with pytest.raises(peers.PeerError, match="not installed"):
-        peers.measure(sys.executable, "hyperqueue", "programs", slots=1, chores=1)
-    case = small.peer_case("hyperqueue", "programs", 1, 1, sys.executable)
+        peers.measure(sys.executable, "hyperqueue", "programs", slots=1)
+    case = small.peer_case("hyperqueue", "programs", 1, {"cold": 1, "warm": 1}, sys.executable)
     measured = {**small.measure([case], 2), small.OURS: {"warm": 2.0, "cold": 1.0}}
     left_out, *rows = small.COMPARISONS["programs", "local"].rows(measured)
     assert "not installed" in left_out.why
