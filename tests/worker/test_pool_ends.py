@@ -83,6 +83,38 @@ def test_it_is_cancelled_while_it_runs(worker: WarmWorker, kind: str) -> None:
     assert worker.wait_end("chore-b-0002").is_committed
 
 
+def save_and_leave(ready: str, is_quiet: bool) -> None:
+    import os
+    import signal
+    import sys
+    from pathlib import Path
+
+    is_told = []
+    signal.signal(signal.SIGTERM, lambda *_: is_told.append(1) if is_quiet else sys.exit(3))
+    Path(f"{ready}.new").write_text(f"{os.getpid()}")
+    Path(f"{ready}.new").rename(ready)
+    while not is_told:
+        signal.sigtimedwait([], 0.01)
+
+
+@pytest.mark.parametrize("is_quiet", [True, False])
+@pytest.mark.parametrize("reason", ["cancelled", "duration_exceeded"])
+def test_it_handles_the_signal_that_ends_it(
+    worker: WarmWorker, reason: str, is_quiet: bool
+) -> None:
+    ready = worker.campaign.dir.root / "ready"
+    order = worker.call(save_and_leave, str(ready), is_quiet, chore_id="chore-s-0001")
+    behind = worker.call(os.getpid, chore_id="chore-b-0001")
+    worker.say(Run((order, behind)))
+    worker.wait_for(ready.exists)
+    end = Cancel("chore-s-0001", 1) if reason == "cancelled" else Extend("chore-s-0001", 1, 0.0)
+    worker.say(end)
+    assert worker.wait_end("chore-s-0001").reason == reason
+    assert worker.wait_end("chore-b-0001").is_committed
+    # The process in which it ran is killed a while later, with whatever it does by then.
+    assert worker.value("chore-b-0001") != int(ready.read_text())
+
+
 @KINDS
 def test_it_receives_a_signal(worker: WarmWorker, kind: str) -> None:
     order, ready = sleeper(worker, kind)

@@ -29,6 +29,8 @@ class Item:
 
     Attributes
     ----------
+    cause
+        Why it is being ended, as in `matensemble.model.Reason`; None: it is not.
     started
         When it started, by the monotonic clock, as far as the node knows; None: it has not.
     deadline
@@ -44,13 +46,14 @@ class Item:
     """
 
     __slots__ = (
-        *("deadline", "duration", "is_told", "job", "look_at", "number", "order", "payload"),
-        *("share", "slot", "started"),
+        *("cause", "deadline", "duration", "is_told", "job", "look_at", "number", "order"),
+        *("payload", "share", "slot", "started"),
     )
 
     def __init__(self, order: Order) -> None:
         self.order = order
         self.duration = order.duration
+        self.cause: str | None = None
         self.payload: Payload | None = None  # once it was needed
         self.slot: SlotHandle | None = None
         self.job: str | None = None

@@ -129,8 +129,7 @@ class Service:
         if item.job is not None:
             self.keeper.end(item.job, "cancelled")
         elif item.slot is not None:
-            item.deadline = None
-            self.keeper.end(item.slot.job, "cancelled")
+            self._end_call(item.slot, item, "cancelled")
         else:
             self._queue.remove(item)
             self._finish(item, None, "cancelled", "")
@@ -153,7 +152,7 @@ class Service:
         item.duration = duration
         if item.job is not None:
             self.keeper.extend(item.job, duration)
-        elif item.started is not None:
+        elif item.started is not None and item.cause is None:
             item.deadline = item.started + duration
 
     def withdraw(self, limit: int) -> None:
@@ -271,8 +270,7 @@ class Service:
             return
         self._tell(head, now)
         if is_over:
-            head.deadline = None
-            self.keeper.end(slot.job, "duration_exceeded")
+            self._end_call(slot, head, "duration_exceeded")
         if head.look_at <= now:
             is_linked = slot.link_output(head)
             head.look_at = now + (3600.0 if is_linked else LINK_SECONDS)
@@ -413,6 +411,17 @@ class Service:
 
     # --- ending ---------------------------------------------------------------------------------
 
+    def _end_call(self, slot: SlotHandle, item: Item, cause: str) -> None:
+        """End what a slot is at, by ending the slot, to which nothing else was sent.
+
+        The chore may handle TERM, and the slot answer for it; then it is killed a while later, and
+        must not be at another chore.
+        """
+        item.deadline = None
+        item.cause = item.cause or cause
+        slot.is_leaving = True
+        self.keeper.end(slot.job, cause)
+
     def _retire(self, slot: SlotHandle) -> None:
         """Let a slot end that has nothing to do; by force, if it takes longer than the grace."""
         slot.hang_up()
@@ -445,12 +454,13 @@ class Service:
             self._finish(
                 item,
                 reply.exit_code,
+                item.cause,
                 elapsed=elapsed,
                 is_committed=bool(reply.flags & packet.IS_COMMITTED),
                 data=reply.data,
             )
-        elif reply.data is None:
-            self._finish(item, reply.exit_code, elapsed=reply.elapsed)
+        elif reply.data is None or item.cause is not None:
+            self._finish(item, reply.exit_code, item.cause, elapsed=reply.elapsed)
         else:
             self._rest(slot)
             self._start_program(item, slot.share, _loads(reply.data))
