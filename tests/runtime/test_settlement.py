@@ -269,6 +269,8 @@ def test_a_worker_that_could_not_even_write_why_is_an_io_error(run):
     finished = settle(run, python(), ended(74))
     assert (finished.reason, finished.errno) == (Reason.IO_ERROR, errno.EIO)
     assert settle(run, program(), ended(74)).reason is Reason.NONZERO_EXIT
+    finished = settle(run, program(), ended(74, Reason.IO_ERROR, "no room for its directory"))
+    assert (finished.reason, finished.errno) == (Reason.IO_ERROR, errno.EIO)
     write_error(run, reason="exception", type="SystemExit", message="74", attempt=1)
     assert settle(run, python(), ended(74)).reason is Reason.EXCEPTION
 

@@ -247,6 +247,24 @@ def test_more_than_the_worker_has(worker: WarmWorker) -> None:
     assert (ended.exit_code, ended.reason) == (None, "exceeds_allocation")
 
 
+def test_a_new_process_whose_files_cannot_be_made(worker: WarmWorker) -> None:
+    directory = worker.directory
+    assert worker.result(lambda: 1, chore_id="chore-f-0000") == 1
+    directory.rename(f"{directory}.away")
+    worker.run(worker.call(lambda: os._exit(7), chore_id="chore-c-0001"))
+    (ended,) = worker.run(worker.call(lambda: 1))
+    assert (ended.exit_code, ended.reason) == (74, "io_error"), "no fault of the chore"
+    assert str(directory) in ended.detail
+    directory.with_name("1.away").rename(directory)
+    assert worker.result(lambda: 1, chore_id="chore-f-0002") == 1
+
+
+def test_a_program_whose_directory_cannot_be_made(worker: WarmWorker) -> None:
+    worker.campaign.dir.chore_dir("chore-p-0001").touch()
+    (ended,) = worker.run(worker.order("chore-p-0001", argv=("true",)))
+    assert (ended.exit_code, ended.reason) == (74, "io_error")
+
+
 def counting(counter: Path) -> tuple[str, str]:
     """Return how to start a worker for which a file is where the kernel counts."""
     return (

@@ -150,7 +150,8 @@ class Ended(NamedTuple):
     chore_id: str
     attempt: int
     exit_code: int | None
-    """``-n`` for signal n; None where nothing was started."""
+    """``-n`` for signal n; None where nothing was started; `disk.EXIT_DISK_TROUBLE` also where it
+    could not be, because of its files."""
     reason: str | None
     """As in `matensemble.model.Reason`; None: the exit code speaks."""
     detail: str

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from time import monotonic
 
+from matensemble.disk import EXIT_DISK_TROUBLE
 from matensemble.gpu import Gpus
 from matensemble.oom_counter import find_oom_counter
 from matensemble.pool import packet
@@ -69,6 +70,7 @@ class Service:
         self.outcomes = Outcomes()
         self.is_ready = False
         self.problem = ""
+        self._reason_of_problem = "submit_error"
         self._selector = selector
         self._directory = directory
         self._shares = Shares(cores, gpus.ids)
@@ -318,7 +320,7 @@ class Service:
             if slot.job in self._slots:
                 self._give(slot, item)
             else:
-                self._finish(item, None, "submit_error", self.problem)
+                self._finish(item, None, self._reason_of_problem, self.problem)
 
     def _send_ahead(self, slot: SlotHandle) -> None:
         """Send a busy slot more, as long as chores are short."""
@@ -516,6 +518,7 @@ class Service:
         self._queue.extendleft(reversed([*slot.given, *unread]))
         if not slot.is_ready:
             self.problem = end.detail or describe_death(slot, end)
+            self._reason_of_problem = end.reason or "submit_error"
         slot.close()
 
     def _finish(
@@ -531,6 +534,8 @@ class Service:
     ) -> None:
         del self._items[item.key]
         chore_id, attempt = item.key
+        if reason == "io_error":  # so that the driver waits for the disk with whatever is next
+            exit_code = EXIT_DISK_TROUBLE
         self.outcomes.ended.append(
             Ended(chore_id, attempt, exit_code, reason, detail, elapsed, is_committed, data)
         )
