@@ -9,6 +9,7 @@ from pool_world import World, make_request
 from matensemble import pool_messages as messages
 from matensemble.model import Reason
 from matensemble.runtime.executors.base import JobEnded
+from matensemble.runtime.executors.pool_worker import Worker
 from matensemble.runtime.scheduler.events import (
     AttemptLost,
     NodesChanged,
@@ -20,6 +21,18 @@ ONE, TWO, THREE = "worker-1-1", "worker-1-2", "worker-1-3"
 
 def names(count: int, prefix: str = "c") -> list[str]:
     return [f"{prefix}{number}" for number in range(count)]
+
+
+class WithoutChannel(World):
+    """One in which no worker can be submitted at first."""
+
+    has_channel = False
+
+    def start(self, worker: Worker) -> None:
+        if self.has_channel:
+            super().start(worker)
+        else:
+            self.book.refuse(worker, "no channel")
 
 
 # --- workers that fail --------------------------------------------------------------------------
@@ -65,6 +78,17 @@ def test_a_worker_that_was_told_to_end_and_dies_is_no_fault_of_its_chores() -> N
     assert [*world.jobs] == [("j", 1)]
     world.end_job("j").pooled("a", attempt=2).hello(TWO).die(TWO).wait(1.0)
     assert world.lost() == ["a", "a"]
+
+
+def test_no_worker_can_be_had_for_what_may_run_anywhere() -> None:
+    world = WithoutChannel((2, 0), (2, 0))
+    world.pooled("a", "b", node=None).wait(1.0)
+    assert [type(event) for event in world.posted] == [PoolLost, AttemptLost, AttemptLost]
+    world.has_channel = True
+    world.book.take_event(NodesChanged(back=frozenset({1})))
+    world.wait(1.0)
+    assert not world.staff, "they are forgotten: they run as jobs by now"
+    assert world.book.is_quiet
 
 
 def test_no_worker_starts() -> None:

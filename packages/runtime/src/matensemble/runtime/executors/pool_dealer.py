@@ -156,6 +156,8 @@ class PoolDealer:
                 self._give(chore, worker)
                 heapq.heapreplace(heap, (worker.crowding, number, worker))
             elif (chore.cores, chore.gpus) in hopeless or self._find_room(chore):
+                if chore.key not in self._anywhere:
+                    break  # no worker can be had, and whatever waited is lost
                 hopeless.add((chore.cores, chore.gpus))
                 self._aside[chore.key] = chore
             for entry in skipped:
