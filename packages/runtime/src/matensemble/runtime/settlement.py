@@ -178,10 +178,10 @@ def _judge(
         limit = chore.resources.duration
         detail = f"longer than its duration of {limit:g} s; ask for more, or save state"
         return _Verdict(ended.reason, detail)
-    if ended.reason is Reason.IO_ERROR and ended.exit_code == EXIT_DISK_TROUBLE:
-        return _Verdict(ended.reason, ended.detail, errno=errno.EIO)  # where a warm worker was
     if ended.reason is not None:
-        return _Verdict(ended.reason, ended.detail)
+        # A warm worker says so, where it could not make the files of a chore.
+        is_of_disk = ended.reason is Reason.IO_ERROR and ended.exit_code == EXIT_DISK_TROUBLE
+        return _Verdict(ended.reason, ended.detail, errno=errno.EIO if is_of_disk else None)
     if ended.exit_code not in chore.success_codes:
         return _why_it_failed(run, chore, ended, graph)
     if chore.kind is not ChoreType.PYTHON:
