@@ -453,6 +453,9 @@ class SimExecutor:
         if job.is_freed:
             cluster.emit(job, ResourcesFreed(*job.key))
 
+    def flush(self) -> None:
+        pass
+
     def submit(self, request: LaunchRequest) -> None:
         with Outside(self._cluster.world):
             self._cluster.take(request)

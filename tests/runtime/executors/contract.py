@@ -120,6 +120,7 @@ class Session:
                 **fields,
             )
         )
+        self.executor.flush()
         return outputs
 
     def run(self, *argv: str, chore_id: str = "a", **fields: Any) -> JobEnded:

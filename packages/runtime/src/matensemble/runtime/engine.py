@@ -73,6 +73,9 @@ INTERRUPT_PATIENCE_SECONDS = 4.5
 """How long an interrupted run waits for its chores to end: TERM, KILL after 3 s, and a little."""
 LAST_RESOURCES_SECONDS = 1.0
 """How long the end of a run waits for resources that come back after the last chore ended."""
+TRUST_SECONDS = 0.05
+"""How long nobody asks again whether this driver was replaced, before it starts something. One that
+was stopped, so that it could be replaced, was stopped for longer."""
 _NEVER = float("inf")
 _PASSIVE = (ChoreSubmitted, ChoreStarted)
 """Facts that cannot let anything start."""
@@ -199,7 +202,7 @@ class Engine:
         self._detail = ""
         self._asked: dict[str | None, list[Future[Results]]] = {}
         self._unsettled: dict[tuple[str, int], list[ResourcesFreed]] = {}
-        self._duties_at = self._sync_at = clock.monotonic()
+        self._duties_at = self._sync_at = self._doubt_at = clock.monotonic()
         self._interrupt_deadline = _NEVER
         self._has_frozen = False
         self._standstill = Standstill(workflow.run, state, clock)
@@ -545,8 +548,9 @@ class Engine:
         """Start every ready chore that fits now; return how many were started."""
         if self._outbox.is_degraded:
             return 0
-        if self.state.num_ready:
+        if self.state.num_ready and self._clock.monotonic() >= self._doubt_at:
             self.on_doubt()
+            self._doubt_at = self._clock.monotonic() + TRUST_SECONDS
         time_left = self.time_left(self._clock.monotonic())
         return self._handle(StartsConsidered(time_left, self._executor.pool_look_ahead or 0))
 

@@ -117,6 +117,8 @@ class Outbox:
         num_submitted = 0
         while self._orders and not self.problem:
             num_submitted += self._carry_out(self._orders.popleft())
+        if num_submitted:
+            self._executor.flush()
         return num_submitted
 
     def flush(self) -> None:

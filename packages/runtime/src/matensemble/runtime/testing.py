@@ -159,6 +159,9 @@ class FakeExecutor:
             self.num_submitted += 1
             self._run(request)
 
+    def flush(self) -> None:
+        """Do nothing: what was submitted is known."""
+
     def cancel(self, chore_id: str, attempt: int) -> None:
         """End an attempt as TERM would; unknown ones are ignored."""
         with self._changed:

@@ -153,6 +153,12 @@ class Executor(Protocol):
         Ranks of MPI are one program: what one rank's failure does to the others is for MPI to say.
         """
 
+    def flush(self) -> None:
+        """Start what was submitted since the last time; until then an executor may hold it back.
+
+        So that many requests at once cost it no more than a few: called after each burst of them.
+        """
+
     def cancel(self, chore_id: str, attempt: int) -> None:
         """End an attempt as above, `JobEnded` with `Reason.CANCELLED`; unknown ones are ignored."""
 

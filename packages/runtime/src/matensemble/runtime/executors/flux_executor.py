@@ -163,6 +163,9 @@ class FluxExecutor:
         """Hand a request over; the answer comes as events."""
         self._tell(lambda jobs: jobs.submit(request))
 
+    def flush(self) -> None:
+        """Do nothing: what was submitted is on its way."""
+
     def cancel(self, chore_id: str, attempt: int) -> None:
         """End an attempt: TERM, and KILL after the time that the instance is configured for."""
         self._tell(lambda jobs: jobs.cancel((chore_id, attempt)))

@@ -227,6 +227,9 @@ class LocalExecutor:
             }
         )
 
+    def flush(self) -> None:
+        """Do nothing: what was submitted is on its way."""
+
     def cancel(self, chore_id: str, attempt: int) -> None:
         """End an attempt: TERM, then KILL; unknown ones are ignored."""
         self._change(chore_id, attempt, {"op": "cancel"})

@@ -30,11 +30,18 @@ class Mailbox(Generic[T]):
         self._is_released = False
 
     def put(self, order: T) -> None:
-        """Add an order; after `release` it is dropped."""
+        """Add an order and wake the thread; after `release` it is dropped."""
+        self.add(order)
+        self.wake()
+
+    def add(self, order: T) -> None:
+        """Add an order that can wait for `wake`, or for an order that cannot."""
+        self._orders.append(order)
+
+    def wake(self) -> None:
+        """Let the thread take what was added; does nothing after `release`."""
         with self._lock:
-            if not self._is_released:
-                self._orders.append(order)
-                self._wake()
+            self._wake()
 
     def ask_to_close(self, *, abandon: bool) -> None:
         """Ask the thread to leave, after what was ordered before."""
@@ -54,9 +61,7 @@ class Mailbox(Generic[T]):
             if self._is_awake:
                 os.read(self.reader, 1)
                 self._is_awake = False
-            orders = [*self._orders]
-            self._orders.clear()
-            return orders
+            return [self._orders.popleft() for _ in range(len(self._orders))]
 
     def release(self) -> None:
         """Close the pipe."""

@@ -109,7 +109,12 @@ class PoolExecutor:
         """
         if self._mailbox is None:
             raise RuntimeError("the executor is not open")
-        self._mailbox.put(lambda driver: driver.book.submit(request))
+        self._mailbox.add(lambda driver: driver.book.submit(request))
+
+    def flush(self) -> None:
+        """Wake the thread that drives workers: what was submitted goes to them in one message."""
+        if self._mailbox is not None:
+            self._mailbox.wake()
 
     def cancel(self, chore_id: str, attempt: int) -> None:
         """End an attempt, wherever it stands; unknown ones are ignored."""

@@ -31,6 +31,8 @@ MAX_AT_ONCE = 256
 """Messages that are read before something else is done."""
 _MAX_SOCKET_PATH = 90
 """Bytes: systems allow 104 or 108."""
+_LOOPBACK = ("127.0.0.1",)
+"""Where this is told to workers, nobody on another machine is to reach it."""
 _ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _ZAP_VERSION = b"1.0"
 
@@ -96,7 +98,7 @@ class PoolLink:
         router.setsockopt(zmq.CURVE_SECRETKEY, server_secret)
         router.setsockopt(zmq.ZAP_DOMAIN, b"matensemble")
         router.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        port = router.bind_to_random_port("tcp://127.0.0.1" if host == LOOPBACK else "tcp://*")
+        port = router.bind_to_random_port(f"tcp://{host if host in _LOOPBACK else '*'}")
         keys = (server_public, worker_public, worker_secret)
         return Address(f"tcp://{host}:{port}", *(key.decode("ascii") for key in keys))
 
@@ -142,12 +144,8 @@ class PoolLink:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
 
 
-LOOPBACK = "127.0.0.1"
-"""What `choose_host` returns where every node is this machine."""
-
-
-def choose_host(nodes: Sequence[str], wanted: str | None) -> str:
-    """Return by which name or address workers reach this machine.
+def choose_host(nodes: Sequence[str], wanted: str | None) -> str | None:
+    """Return by which name or address workers reach this machine; None: they are on it.
 
     Parameters
     ----------
@@ -159,7 +157,7 @@ def choose_host(nodes: Sequence[str], wanted: str | None) -> str:
     here = platform.node()
     if wanted:
         return wanted
-    return LOOPBACK if set(nodes) <= {here} else here
+    return None if set(nodes) <= {here} else here
 
 
 def make_socket_dir() -> Path:
