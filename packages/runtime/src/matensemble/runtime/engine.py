@@ -24,7 +24,7 @@ from contextlib import suppress
 from queue import Empty
 from typing import Protocol
 
-from matensemble.chore import Chore, ChoreSpec
+from matensemble.chore import ChoreSpec
 from matensemble.disk import DISK_TROUBLE
 from matensemble.errors import RunFailedError, RunInterruptedError
 from matensemble.model import ChoreState, OutputReference, Reason, RunState
@@ -36,6 +36,7 @@ from matensemble.runtime.inbox import Deposed, Inbox, InboxEvent, OutcomeAsked
 from matensemble.runtime.journal import Journal
 from matensemble.runtime.judgement import Judge
 from matensemble.runtime.launch import Preparer
+from matensemble.runtime.observer import Observer
 from matensemble.runtime.outbox import Outbox
 from matensemble.runtime.outcomes import result_of
 from matensemble.runtime.recorder import PUBLISH_INTERVAL_SECONDS, Recorder
@@ -90,19 +91,6 @@ class Strategy(Protocol):
 
     def process_futures(self, buffer_time: float) -> object:
         """Do one round: wait for completions, settle them, start what is ready."""
-
-
-class Observer(Protocol):
-    """Is told of the lives of chores, on the thread that owns the state; must be quick."""
-
-    def started(self, chore: Chore, attempt: int) -> None:
-        """Note that the processes of an attempt run."""
-
-    def attempt_ended(self, chore: Chore, attempt: int) -> None:
-        """Note that they do not any more."""
-
-    def ended(self, entry: Entry) -> None:
-        """Note that a chore has ended for good."""
 
 
 class Engine:
