@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class Client:
         self.context: zmq.Context[Any] = zmq.Context()
         self.socket = self.context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.ROUTING_ID, b"worker-1-1")
+        self.socket.setsockopt(zmq.IPV6, 1)  # as a worker
         for name, key in keys.items():
             setattr(self.socket, name, key)
         self.monitor = self.socket.get_monitor_socket(REFUSED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -133,6 +135,28 @@ def test_a_worker_with_the_key_is_heard(open_link: Opener, connect: Callable[...
     assert wait_heard(link) == ["worker-1-1"]
     link.send("worker-1-1", Ping())
     assert client.socket.poll(TIMEOUT * 1000)
+
+
+def can_use(address: str) -> bool:
+    with suppress(OSError), socket.create_server((address, 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        pytest.param("[::1]", marks=pytest.mark.skipif(not can_use("::1"), reason="no IPv6")),
+    ],
+)
+def test_a_worker_is_heard_whichever_address_it_finds(
+    open_link: Opener, connect: Callable[..., Client], address: str
+) -> None:
+    link = open_link("localhost")
+    told = address_of(link)
+    connect(told.endpoint.replace("localhost", address), **keys_of(told))
+    assert wait_heard(link) == ["worker-1-1"]
 
 
 def no_key(own: dict[str, bytes], other: dict[str, bytes]) -> dict[str, bytes]:

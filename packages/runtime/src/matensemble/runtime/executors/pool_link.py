@@ -98,9 +98,21 @@ class PoolLink:
         router.setsockopt(zmq.CURVE_SECRETKEY, server_secret)
         router.setsockopt(zmq.ZAP_DOMAIN, b"matensemble")
         router.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        port = router.bind_to_random_port(f"tcp://{host if host in _LOOPBACK else '*'}")
+        port = self._bind_port(host)
         keys = (server_public, worker_public, worker_secret)
         return Address(f"tcp://{host}:{port}", *(key.decode("ascii") for key in keys))
+
+    def _bind_port(self, host: str) -> int:
+        router = self._router
+        if host in _LOOPBACK:
+            return router.bind_to_random_port(f"tcp://{host}")
+        # Workers take the first address of our name, of whichever kind, and try no other.
+        router.setsockopt(zmq.IPV6, 1)
+        try:
+            return router.bind_to_random_port("tcp://*")
+        except zmq.ZMQError:  # there is no IPv6 here
+            router.setsockopt(zmq.IPV6, 0)
+            return router.bind_to_random_port("tcp://*")
 
     def watch(self, descriptor: int) -> None:
         """Let `wait` return when this can be read, too."""
@@ -138,7 +150,7 @@ class PoolLink:
     def close(self) -> None:
         """Close the channel, and remove the address file and the socket."""
         self._context.destroy(linger=0)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # the keys in it open nothing any more
             self.address_path.unlink()
         if self._socket_dir is not None:
             shutil.rmtree(self._socket_dir, ignore_errors=True)
