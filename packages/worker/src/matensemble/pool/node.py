@@ -31,7 +31,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from matensemble import environment
@@ -61,6 +61,10 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 0.005
 """How long an outcome waits for others at most, while the worker has more to do."""
+LONGEST_NAP_SECONDS = 0.001
+SHORTEST_NAP_SECONDS = 0.0002
+"""How long it hears nobody while its slots have enough to do: each time it wakes up costs as much
+as a chore, whether one slot has answered or all have answered ten times."""
 LINGER_SECONDS = 2.0
 """How long the last words of a worker may take on their way."""
 HASTE_SECONDS = 0.5
@@ -166,6 +170,10 @@ class Node:
         deadlines = [self._service.find_deadline(), self._report_at, now + LOOK_SECONDS]
         timeout = max(0.0, min(at for at in deadlines if at is not None) - now)
         if self._link.has_message():
+            timeout = 0.0
+        nap = min(timeout, self._service.spare_seconds / 2, LONGEST_NAP_SECONDS)
+        if nap >= SHORTEST_NAP_SECONDS:
+            sleep(nap)
             timeout = 0.0
         for key, _ in self._selector.select(timeout):
             key.data()

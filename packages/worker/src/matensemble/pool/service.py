@@ -105,6 +105,14 @@ class Service:
         """Whether there is more to do than will be done in a moment."""
         return len(self._items) > 2 * len(self._slots)
 
+    @property
+    def spare_seconds(self) -> float:
+        """How long each slot has enough to do with what it was sent ahead, as far as is known."""
+        if self._mean is None or self._idle or self._programs:
+            return 0.0
+        least = min((len(slot.given) for slot in self._slots.values()), default=0)
+        return max(0, least - 1) * self._mean
+
     # --- what the driver asks for ---------------------------------------------------------------
 
     def add(self, orders: Iterable[Order]) -> None:
