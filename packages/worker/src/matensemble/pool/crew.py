@@ -1,7 +1,7 @@
 """A slot as its node sees it: what it was given, what it has answered, what it has not read.
 
 Owns the node's end of a slot's socket and the order of what was sent through it. Starts no process
-and decides nothing; `node` does.
+and decides nothing; `service` does.
 """
 
 from __future__ import annotations

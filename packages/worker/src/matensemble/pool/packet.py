@@ -1,7 +1,7 @@
 """What a node and a slot of a warm worker say to one another, one packet each.
 
 Owns the encoding, and how a packet that is too large for the socket travels: as a file. Used by
-`node` (through `crew`) and by `slot`, at whose start it is loaded: imports next to nothing.
+`service` (through `crew`) and by `slot`, at whose start it is loaded: imports next to nothing.
 """
 
 from __future__ import annotations

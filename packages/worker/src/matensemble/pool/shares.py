@@ -1,6 +1,6 @@
 """The cores and GPUs of a warm worker, and who holds which of them.
 
-A value object, no process. Called by `node`.
+A value object, no process. Called by `service`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ number of chores after which it ends (0: never).
 
 Runs a record exactly as `matensemble.runtime_worker` does, whose `Task` it shares; what is its own
 is that functions and open files stay, and that what a chore changed around it is put right. Started
-by `node`. It ends when its node does, when it was told to, and after a chore behind which not
+by `starter`. It ends when its node does, when it was told to, and after a chore behind which not
 everything can be put right. What it cannot notice itself (a crash) its node does.
 """
 
