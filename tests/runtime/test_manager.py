@@ -549,3 +549,19 @@ def test_an_executor_without_warm_workers_runs_everything_as_jobs(pipe):
     (told,) = (one.fields for one in records if one.kind == RecordKind.WORKERS)
     assert told == {"tier": "job", "d": "this executor has no warm workers"}
     assert not any("p" in one.fields for one in records)
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_run_that_is_resumed_goes_on_with_what_runs_its_chores(pipe):
+    pipe.exec("true")
+    run_dir = pipe.save()
+    FluxManager(run_dir, RunOptions(**LOCAL, workers="job", recycle_after=7)).run()
+    FluxManager(run_dir, RunOptions(**LOCAL, resume=True)).run()
+    FluxManager(run_dir, RunOptions(**LOCAL, resume=True, workers="pool")).run()
+    started = [
+        (one.fields["workers"], one.fields["recycle_after"])
+        for one in read_records(RunDir(Path(run_dir)))
+        if one.kind == RecordKind.RUN_STARTED
+    ]
+    assert started == [("job", 7), ("job", 7), ("pool", 7)]

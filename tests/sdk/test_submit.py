@@ -150,7 +150,7 @@ def test_resuming_a_run_or_the_newest_of_a_folder(pipe, runtime, tmp_path):
     assert first == second == root
     assert (options.resume, options.takeover, options.recover) == (True, True, False)
     assert (options.cores, options.keep, options.workers) == (3, "results", "pool")
-    assert (defaults.workers, defaults.recycle_after) == ("auto", 0)
+    assert (defaults.workers, defaults.recycle_after) == (None, None), "as before"
     assert (defaults.resume, defaults.takeover, defaults.cores) == (True, False, None)
     assert options.script_dir is not None
 
@@ -322,10 +322,8 @@ def test_a_block_that_raises_does_not_wait(runtime, tmp_path):
         {"keep": "none"},
         {"keep": None},
         {"workers": "warm"},
-        {"workers": None},
         {"recycle_after": -1},
         {"recycle_after": True},
-        {"recycle_after": None},
         {"walltime": 0},
         {"walltime": "04:00:00"},
         {"margin": -1},

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import chain
@@ -197,6 +197,7 @@ class FluxManager:
         beat = StartingBeat(run, lease.epoch, self._clock)
         stack.callback(beat.stop)
         legacy = self._take_over(lease) if options.resume else Legacy(self.workflow, Replay())
+        options = self._options = _with_workers(options, legacy.replay.run_started)
         if options.dashboard:
             dashboard = DashboardProcess(run, options.dashboard, self._logger)
             stack.callback(dashboard.close)
@@ -219,7 +220,7 @@ class FluxManager:
             Policy(
                 look_ahead=executor.look_ahead,
                 max_root_failures=max_failures,
-                workers=options.workers,
+                workers=options.workers or "auto",
                 tiers={g: Tier(t) for g, t in legacy.replay.tiers.items() if t in list(Tier)},
             )
         )
@@ -334,6 +335,8 @@ class FluxManager:
             "nodes": [list(node) for node in allocation.nodes],
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "workers": self._options.workers,
+            "recycle_after": self._options.recycle_after,
         }
         if legacy.accepted is not None:
             fields["previous"] = legacy.accepted._asdict()
@@ -470,6 +473,24 @@ def _tell_failures(run: workdir.RunDir) -> None:
         status = read_status_of(run)
         for line in describe_failures(status, run, MAX_FAILURES_TOLD) if status else ():
             click.echo(line, err=True)
+
+
+def _with_workers(options: RunOptions, before: Mapping[str, Any]) -> RunOptions:
+    """Return the settings with what runs chores: as they say, else as the driver before was told.
+
+    Parameters
+    ----------
+    options
+        The settings.
+    before
+        Fields of the latest `run_started` record; empty where there is none.
+    """
+    workers, recycle_after = options.workers, options.recycle_after
+    if workers is None:
+        workers = before.get("workers", "auto")
+    if recycle_after is None:
+        recycle_after = before.get("recycle_after", 0)
+    return replace(options, workers=workers, recycle_after=recycle_after)
 
 
 class _Wait:

@@ -68,13 +68,14 @@ class RunOptions:
     """Which files of chores that ended stay: ``"all"``; with ``"failed"``, of completed chores the
     result only (of a program: declared outputs, stdout and stderr); with ``"results"`` also, of
     the others, only `error.json` and the ends of stdout and stderr."""
-    workers: Literal["auto", "pool", "job"] = "auto"
+    workers: Literal["auto", "pool", "job"] | None = None
     """What runs chores that do not say so themselves: ``"pool"``, warm workers that serve one chore
     after the other; ``"job"``, a job of its own for each; ``"auto"``: warm workers for the groups
-    whose chores take little more time than a process takes to start."""
-    recycle_after: int = 0
+    whose chores take little more time than a process takes to start. None: as the driver before,
+    where a run is resumed; else auto."""
+    recycle_after: int | None = None
     """Python chores after which a warm worker takes a fresh process for the next; 0: never, as long
-    as the process is sound."""
+    as the process is sound. None: as the driver before; else 0."""
     walltime: float | None = None
     """Seconds (or text like ``"4h"``) from the start of the driver to the end of the allocation;
     None asks the executor and the environment, and where these do not know, there is no end."""
@@ -108,14 +109,14 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.executor is not None and self.executor not in EXECUTORS:
             raise UnknownExecutorError(self.executor, EXECUTORS)
-        for name, minimum in (("cores", 1), ("gpus", 0), ("max_failures", 1)):
+        for name, minimum in (
+            *(("cores", 1), ("gpus", 0), ("max_failures", 1)),
+            ("recycle_after", 0),
+        ):
             value = getattr(self, name)
             if value is not None and not _is_count(value, minimum):
                 raise InvalidOptionError(name, value, f"an integer of at least {minimum}, or None")
-        if not _is_count(self.recycle_after, 0):
-            expected = "an integer of at least 0"
-            raise InvalidOptionError("recycle_after", self.recycle_after, expected)
-        for name, known in (("keep", KEEP), ("workers", WORKERS)):
+        for name, known in (("keep", KEEP), ("workers", (*WORKERS, None))):
             value = getattr(self, name)
             if value not in known:
                 raise InvalidOptionError(name, value, " or ".join(map(repr, known)))
@@ -174,8 +175,8 @@ class RunKeywords(TypedDict, total=False):
     fail_fast: bool
     max_failures: int | None
     keep: Literal["all", "failed", "results"]
-    workers: Literal["auto", "pool", "job"]
-    recycle_after: int
+    workers: Literal["auto", "pool", "job"] | None
+    recycle_after: int | None
     walltime: float | str | None
     margin: float | str | None
     drain_signal: str | int | None

@@ -48,9 +48,9 @@ class RecordKind(StrEnum):
 
     RUN_STARTED = "run_started"
     """First record of a journal: ``format, run, executor, nodes`` (name, cores, GPUs), ``host,
-    pid``; after a takeover ``previous``: ``epoch`` of the journal before, the ``length`` in bytes
-    that is accepted of it, and whether damaged lines in it, and in those before it, are passed over
-    (``recovered``)."""
+    pid``, ``workers`` and ``recycle_after`` (as `RunOptions`); after a takeover ``previous``:
+    ``epoch`` of the journal before, the ``length`` in bytes that is accepted of it, and whether
+    damaged lines in it, and in those before it, are passed over (``recovered``)."""
     CHORE_ADDED = "chore_added"
     """A chore joined the live graph: ``header`` (as in `workflow.jsonl`), ``parent``."""
     SUBMIT_INTENT = "intent"

@@ -69,18 +69,16 @@ _OPTIONS = (
     click.option(
         "--workers",
         type=click.Choice(WORKERS),
-        default="auto",
-        show_default=True,
         help="What runs chores: warm workers that serve one after the other (pool), a job of its "
-        "own for each (job), or what suits each group by how long its chores take (auto).",
+        "own for each (job), or what suits each group by how long its chores take (auto).  "
+        "[default: as before, where a run is resumed; else auto]",
     ),
     click.option(
         "--recycle-after",
         type=click.IntRange(0),
         metavar="N",
-        default=0,
-        show_default=True,
-        help="Python chores after which a warm worker takes a fresh process; 0: never.",
+        help="Python chores after which a warm worker takes a fresh process; 0: never.  "
+        "[default: as before, where a run is resumed; else 0]",
     ),
     click.option(
         "--walltime",

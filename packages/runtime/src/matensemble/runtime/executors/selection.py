@@ -82,7 +82,7 @@ def select_executor(
         epoch=epoch,
         is_remote=is_flux,
         script_dir=options.script_dir,
-        recycle_after=options.recycle_after,
+        recycle_after=options.recycle_after or 0,
         binds=options.set_cpu_affinity,
     )
     return PoolExecutor(executor, pool)
