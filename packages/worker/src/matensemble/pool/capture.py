@@ -46,12 +46,14 @@ class Capture:
             If the stream cannot be brought back to what it was.
         """
         try:
-            is_same = _identify(self._number) == self._identity
+            status = os.fstat(self._number)
+            is_same = (status.st_ino, status.st_dev) == self._identity
         except OSError:  # closed by the chore
             is_same = False
         if not is_same:
             os.dup2(self._kept, self._number)
-        if os.fstat(self._kept).st_size:
+            status = os.fstat(self._kept)
+        if status.st_size:
             os.rename(self._path, destination)
             self._renew()
 

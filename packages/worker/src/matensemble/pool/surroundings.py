@@ -17,7 +17,6 @@ from matensemble import environment
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import TextIO
 
 _OF_THE_SLOT = (
     *(environment.JOBID, environment.TASK_RANK, environment.NUM_TASKS),
@@ -36,9 +35,11 @@ class Surroundings:
         self._inherited = dict(self._variables)
         kept = {os.fsencode(name) for name in _OF_THE_SLOT}
         self._bare = {name: value for name, value in self._inherited.items() if name in kept}
+        self._set: dict[bytes, bytes] = {}  # what was set last, and for what
+        self._set_for: tuple[Mapping[str, str], bool | None] = {}, None
         self._umask = os.umask(0o077)
         os.umask(self._umask)
-        self._handlers = [signal.getsignal(number) for number in _SIGNALS]
+        self._handlers = [*map(signal.getsignal, _SIGNALS)]
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         self._note()
 
@@ -63,23 +64,30 @@ class Surroundings:
         except FileExistsError:  # of an earlier attempt
             pass
         os.chdir(cwd)
-        wanted = dict(self._inherited if inherit else self._bare)
-        for name, value in env.items():
-            wanted[os.fsencode(name)] = os.fsencode(value)
-        self._set_variables(wanted)
+        self._set_variables(env, inherit)
         script_dir = env.get(environment.SCRIPT_DIR)
         if script_dir and script_dir not in sys.path:
             sys.path.append(script_dir)
 
-    def _set_variables(self, wanted: dict[bytes, bytes]) -> None:
+    def _set_variables(self, env: Mapping[str, str], inherit: bool) -> None:
+        """Set the variables of a chore; most are those of the chore before."""
         present = self._variables
-        if present == wanted:
-            return
-        for name in [name for name in present if name not in wanted]:
-            del os.environb[name]
-        for name, value in wanted.items():
-            if present.get(name) != value:
-                os.environb[name] = value
+        last_env, last_inherit = self._set_for
+        self._set_for = {}, None  # until all of it is set
+        if inherit == last_inherit and env.keys() == last_env.keys() and present == self._set:
+            changed = [(name, value) for name, value in env.items() if last_env[name] != value]
+            wanted = {os.fsencode(name): os.fsencode(value) for name, value in changed}
+        else:
+            wanted = dict(self._inherited if inherit else self._bare)
+            wanted.update((os.fsencode(name), os.fsencode(value)) for name, value in env.items())
+            for key in [key for key in present if key not in wanted]:
+                del os.environb[key]
+            self._set = {}
+        for key, value in wanted.items():
+            if present.get(key) != value:
+                os.environb[key] = value
+        self._set.update(wanted)
+        self._set_for = env, inherit
 
     def leave(self) -> bool:
         """Put right what a chore changed; return whether the next one finds what this one found.
@@ -105,7 +113,7 @@ class Surroundings:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         if signal.pthread_sigmask(signal.SIG_BLOCK, ()):
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        present = [signal.getsignal(number) for number in _SIGNALS]
+        present = [*map(signal.getsignal, _SIGNALS)]
         if present != self._handlers:
             for number, handler, own in zip(_SIGNALS, present, self._handlers, strict=True):
                 if handler is own:
@@ -118,11 +126,8 @@ class Surroundings:
     def _restore_streams(self) -> bool:
         sys.stdin, sys.stdout, sys.stderr = self._streams
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc, assignment]
-        return not any(_is_closed(stream) for stream in self._streams)
-
-
-def _is_closed(stream: TextIO) -> bool:
-    return stream.closed
+        stdin, stdout, stderr = self._streams
+        return not (stdin.closed or stdout.closed or stderr.closed)
 
 
 def _find_free_descriptor() -> int:
