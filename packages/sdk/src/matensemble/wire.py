@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import os
 from _pickle import dumps as _dumps, loads as _loads
+from _struct import Struct
 
 from matensemble import references
 from matensemble.disk import write_atomic
@@ -61,6 +62,7 @@ RESULT_FORMAT = 2
 RESULT_MAGIC = b"MatEnsR\n"
 FOOTER_SIZE = 54
 HASH_OFFSET = 22
+_FOOTER_HEAD = Struct(">8sHIQ")
 
 
 # --- values to bytes --------------------------------------------------------------------------
@@ -315,12 +317,7 @@ def write_result(
 def result_footer(payload: bytes, attempt: int, chore_id: str | None) -> bytes:
     """Return what follows the pickle in a result file; parameters as for `write_result`."""
     version = ANY_CHORE_FORMAT if chore_id is None else RESULT_FORMAT
-    head: bytes = (
-        RESULT_MAGIC
-        + version.to_bytes(2, "big")
-        + attempt.to_bytes(4, "big")
-        + len(payload).to_bytes(8, "big")
-    )
+    head: bytes = _FOOTER_HEAD.pack(RESULT_MAGIC, version, attempt, len(payload))
     return head + _digest(payload, head, chore_id)
 
 

@@ -74,7 +74,7 @@ class Task:
         self.chore_id = chore_id
         self.rank = rank
         self.chore_dir = chore_dir
-        self.run_dir = os.path.dirname(os.path.dirname(chore_dir))
+        self.run_dir = chore_dir.rsplit("/", 2)[0]
         self.stage: Stage = "read"
         self.record: dict[str, Any] = {}
         self.loads: Callable[[bytes], Any] = _loads

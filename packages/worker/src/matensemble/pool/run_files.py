@@ -66,9 +66,8 @@ class RunFiles:
         """Write a file without a name and give it one; return whether that was possible."""
         assert _TEMPORARY is not None
         try:
-            descriptor = os.open(
-                os.path.dirname(path), os.O_WRONLY | os.O_CLOEXEC | _TEMPORARY, 0o600
-            )
+            directory = path.rpartition("/")[0]
+            descriptor = os.open(directory, os.O_WRONLY | os.O_CLOEXEC | _TEMPORARY, 0o600)
         except OSError:  # a file system without nameless files, or another trouble: see there
             self._has_temporary = False
             return False

@@ -47,7 +47,7 @@ class SlotTask(Task):
         files: RunFiles,
         functions: dict[str, Callable[..., Any]],
     ) -> None:
-        super().__init__(os.path.basename(chore_dir), chore_dir)
+        super().__init__(chore_dir.rpartition("/")[2], chore_dir)
         self._files = files
         self._functions = functions
 
@@ -153,11 +153,11 @@ def _load_c_flush() -> Callable[[None], object]:
     return flush
 
 
-def _receive(channel: _socket.socket, node: int) -> bytes:
+def _receive(channel: _socket.socket, buffer: memoryview, node: int) -> bytes:
     """Return the next request; none when the node is gone."""
     while True:
         try:
-            return channel.recv(2 * packet.MAX_PACKET_BYTES)
+            return bytes(buffer[: channel.recv_into(buffer)])
         except TimeoutError:
             if os.getppid() != node:
                 return b""
@@ -179,8 +179,9 @@ def main() -> int:
     slot = Slot(stdout, stderr, int(recycle_after))
     gc.freeze()  # as in a process of one chore
     channel.send(packet.encode_reply(packet.IS_READY, 0, 0.0, None, ""))
+    buffer = memoryview(bytearray(2 * packet.MAX_PACKET_BYTES))  # made once: it is large
     is_whole = True
-    while is_whole and (request := _receive(channel, node)):
+    while is_whole and (request := _receive(channel, buffer, node)):
         reply, is_whole = slot.serve(request)
         channel.send(reply)
     return 0
