@@ -15,7 +15,7 @@ import zmq
 from pool_harness import TIMEOUT, WarmWorker
 from zmq.auth.thread import ThreadAuthenticator
 
-from matensemble.pool_messages import Address, Close, Ping, Pong, Run, Withdraw
+from matensemble.pool_messages import Address, Close, Ping, Pong, Run, Withdraw, write_address
 
 Start = Callable[..., WarmWorker]
 
@@ -173,6 +173,21 @@ def test_without_an_address(tmp_path: Path) -> None:
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert "No such file" in line
+
+
+def test_a_driver_that_is_not_reached(tmp_path: Path) -> None:
+    code = (
+        "from matensemble.pool import node; node.CONNECT_SECONDS = 1.0; "
+        "raise SystemExit(node.main())"
+    )
+    endpoint = f"ipc://{tmp_path}/nobody"
+    write_address(tmp_path / "address.json", Address(endpoint))
+    address = ("--address-file", str(tmp_path / "address.json"))
+    ended = run("--worker", "worker-1-1", *address, python=("-c", code))
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert f"not reached at {endpoint}" in line
+    assert "MATENSEMBLE_POOL_ADDRESS" in line
 
 
 def test_a_worker_that_cannot_run_chores_says_so(start_worker: Start) -> None:

@@ -35,6 +35,7 @@ class Link:
     """
 
     def __init__(self, address: Address, name: str) -> None:
+        self.endpoint = address.endpoint
         self._context = zmq.Context()
         socket = self._socket = self._context.socket(zmq.DEALER)
         socket.setsockopt(zmq.ROUTING_ID, name.encode())

@@ -69,6 +69,8 @@ LINGER_SECONDS = 2.0
 """How long the last words of a worker may take on their way."""
 HASTE_SECONDS = 0.5
 """How long they may take where somebody may be about to kill it."""
+CONNECT_SECONDS = 15.0
+"""How long the driver may say nothing at all: three of its pings."""
 LOOK_SECONDS = 1.0
 """Longest time between two looks whether driver and parent are there."""
 
@@ -107,6 +109,7 @@ class Node:
         self._is_closing = False
         self._problem = ""
         self._heard = monotonic()
+        self._is_heard = False
         self._report_at: float | None = None
         self._parent = os.getppid()
         selector.register(link, selectors.EVENT_READ, lambda: None)  # it is asked in each turn
@@ -139,6 +142,7 @@ class Node:
     def _turn(self) -> None:
         if self._link.has_message():
             self._heard = monotonic()
+            self._is_heard = True
             try:
                 for message in self._link.receive():
                     self._obey(message)
@@ -178,10 +182,19 @@ class Node:
         for key, _ in self._selector.select(timeout):
             key.data()
         now = monotonic()
-        if now - self._heard >= SILENCE_SECONDS:
-            self._fail(f"its driver has been silent for {SILENCE_SECONDS:.0f} s")
+        if now - self._heard >= (SILENCE_SECONDS if self._is_heard else CONNECT_SECONDS):
+            self._fail_for_silence()
         elif os.getppid() != self._parent:
             self._lose_parent()
+
+    def _fail_for_silence(self) -> None:
+        if self._is_heard:
+            self._fail(f"its driver has been silent for {SILENCE_SECONDS:.0f} s")
+            return
+        self._fail(
+            f"its driver was not reached at {self._link.endpoint} for {CONNECT_SECONDS:.0f} s "
+            f"({environment.POOL_ADDRESS}, where the driver runs, can name another address of it)"
+        )
 
     def _obey(self, message: FromDriver) -> None:
         service = self._service

@@ -66,6 +66,7 @@ class FluxJobs:
     ) -> None:
         self._flux = flux = load_flux()
         self._post = post
+        self._epoch = epoch
         self._on_idle = on_idle
         self._encoder = JobspecEncoder(
             run=run,
@@ -280,12 +281,15 @@ class FluxJobs:
 
     def _turn_away(self, jobid: int, label: Label) -> None:
         """End a job of this run that nobody waits for."""
-        LOGGER.warning(
-            "attempt %d of %s was also submitted by a driver of this run that is not this one, "
-            "or is no longer: that job is cancelled",
-            label.attempt,
-            label.chore_id,
-        )
+        if label.epoch < self._epoch:
+            LOGGER.info("ending %s of a driver of this run that is no longer", label.chore_id)
+        else:
+            LOGGER.warning(
+                "attempt %d of %s was also submitted by a driver of this run that is not this "
+                "one: that job is cancelled",
+                label.attempt,
+                label.chore_id,
+            )
         self._cancel_job(jobid)
 
 
