@@ -25,7 +25,9 @@ def worker(start_worker: Callable[..., WarmWorker]) -> WarmWorker:
 
 def look() -> dict[str, Any]:
     """Return what a chore finds around it."""
+    import gc
     import signal
+    import socket
 
     umask = os.umask(0)
     os.umask(umask)
@@ -38,6 +40,7 @@ def look() -> dict[str, Any]:
         "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
         "alarm": signal.getitimer(signal.ITIMER_REAL),
         "argv": sys.argv,
+        "settings": (sys.path, sys.getrecursionlimit(), gc.isenabled(), socket.getdefaulttimeout()),
         "streams": [
             s is o
             for s, o in zip((sys.stdin, sys.stdout), (sys.__stdin__, sys.__stdout__), strict=True)
@@ -77,6 +80,16 @@ def change_streams() -> None:
     sys.argv.append("more")
 
 
+def change_settings() -> None:
+    import gc
+    import socket
+
+    sys.path.insert(0, "/elsewhere")
+    sys.setrecursionlimit(150)
+    gc.disable()
+    socket.setdefaulttimeout(1.0)
+
+
 def redirect_descriptors() -> None:
     with Path("own").open("w") as file:
         os.dup2(file.fileno(), 1)
@@ -92,7 +105,7 @@ def close_descriptors() -> None:
 
 CHANGES = (
     *(change_directory, change_environment, change_umask, change_signals, change_streams),
-    *(redirect_descriptors, close_descriptors),
+    *(change_settings, redirect_descriptors, close_descriptors),
 )
 
 
@@ -136,23 +149,104 @@ def close_everything() -> None:
     os.closerange(3, 1000)
 
 
+def lower_a_limit() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
+
+
+def become_nicer() -> None:
+    os.nice(1)
+
+
 @pytest.mark.parametrize(
-    "leak", [leak_file, leak_thread, leak_child, close_streams, close_everything]
+    "leak",
+    [
+        *(leak_file, leak_thread, leak_child, close_streams, close_everything),
+        *(lower_a_limit, become_nicer),
+    ],
 )
 def test_behind_what_cannot_be_put_right_comes_another_process(
     worker: WarmWorker, leak: Callable[[], None]
 ) -> None:
     def warm_up() -> int:
         import pathlib  # modules that are loaded later count as a new beginning
+        import resource
         import subprocess
         import threading
 
-        return len({pathlib, subprocess, threading}) and os.getpid()
+        return len({pathlib, resource, subprocess, threading}) and os.getpid()
 
     first = worker.result(warm_up, chore_id="chore-w-0001")
     assert worker.result(warm_up, chore_id="chore-w-0002") == first
     worker.result(leak)
     assert worker.result(warm_up, chore_id="chore-w-0003") != first
+
+
+def later_in_a_thread(path: str) -> None:
+    import threading
+
+    def write() -> None:
+        threading.Event().wait(0.3)
+        Path(path).write_text("done")
+
+    threading.Thread(target=write).start()
+
+
+def later_in_a_pool(path: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    ThreadPoolExecutor(1).submit(later_in_a_thread, path)
+
+
+def at_the_exit(path: str) -> None:
+    import atexit
+
+    atexit.register(lambda: Path(path).write_text("done"))
+
+
+def in_a_buffer(path: str) -> None:
+    import builtins
+    import threading
+
+    builtins.kept = Path(path).open("w")  # type: ignore[attr-defined]  # noqa: SIM115
+    builtins.kept.write("done")  # type: ignore[attr-defined]
+    threading.Thread(target=threading.Event().wait, args=(0.1,)).start()
+
+
+@pytest.mark.parametrize("leave", [later_in_a_thread, later_in_a_pool, at_the_exit, in_a_buffer])
+def test_what_a_chore_leaves_to_be_done_is_done_before_it_has_ended(
+    worker: WarmWorker, leave: Callable[[str], None]
+) -> None:
+    def warm_up() -> None:
+        import atexit
+        import concurrent.futures.thread
+        import threading
+
+        len({atexit, concurrent.futures.thread, threading})
+
+    worker.result(warm_up, chore_id="chore-w-0001")
+    path = worker.campaign.dir.root / "late"
+    worker.result(leave, str(path))
+    assert path.read_text() == "done"
+    assert worker.result(lambda: 5, chore_id="chore-p-0001") == 5
+
+
+def test_what_is_registered_with_an_import_is_done_when_the_worker_ends(worker: WarmWorker) -> None:
+    path = worker.campaign.dir.root / "late"
+    (worker.campaign.dir.root / "with_exit.py").write_text(
+        f"import atexit, pathlib\natexit.register(pathlib.Path({str(path)!r}).write_text, 'done')\n"
+    )
+
+    def load(folder: str) -> None:
+        sys.path.append(folder)
+        import with_exit  # type: ignore[import-not-found]  # noqa: F401
+
+    worker.result(load, str(worker.campaign.dir.root))
+    assert not path.exists()
+    worker.process.terminate()
+    worker.wait_exit()
+    assert path.read_text() == "done"
 
 
 @linux

@@ -244,10 +244,10 @@ class Node:
             if key.data == self._lose_parent:
                 self._selector.unregister(key.fileobj)
         self._selector.unregister(self._link)
-        if self._problem:
-            keeper.end_all(ORPHAN_GRACE_SECONDS)
-        else:
+        if self._service.is_idle:  # slots may have something to do at their end
             self._service.retire()
+        else:
+            keeper.end_all(ORPHAN_GRACE_SECONDS)
         give_up_at = monotonic() + 2 * SWEEP_LIMIT_SECONDS
         while not keeper.is_idle and monotonic() < give_up_at:
             due = keeper.find_deadline() or give_up_at

@@ -22,6 +22,7 @@ from time import monotonic
 
 from matensemble.pool import packet
 from matensemble.pool.capture import Capture
+from matensemble.pool.leftovers import Leftovers
 from matensemble.pool.run_files import RunFiles
 from matensemble.pool.surroundings import Surroundings
 from matensemble.runtime_worker import Task, report
@@ -94,6 +95,7 @@ class Slot:
         self._num_served = 0
         self._flush_c_streams = _load_c_flush()
         self._surroundings = Surroundings()
+        self._leftovers = Leftovers()
 
     def serve(self, request: bytes) -> tuple[bytes, bool]:
         """Serve a request; return the reply, and whether the slot can serve another."""
@@ -118,6 +120,7 @@ class Slot:
             exit_code = report(task, error)
             data = None
             is_whole = not isinstance(error, MemoryError)
+        is_whole = not self._leftovers.settle() and is_whole
         elapsed = monotonic() - started
         is_whole = self._clear_up(stdout, stderr) and is_whole
         self._num_served += 1

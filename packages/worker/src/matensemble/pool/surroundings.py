@@ -1,14 +1,17 @@
 """What a chore finds around it in a slot, and what is put right behind it.
 
-Owns environment, working directory, umask, signals, the standard streams of Python, and the look at
-what a chore left behind: threads, open files, child processes. Where that cannot be put right, the
-slot is to end. Called by `slot`.
+Owns environment, working directory, umask, signals, the standard streams and settings of Python,
+and the look at what a chore left behind: threads, open files, child processes, limits of the
+process. Where that cannot be put right, the slot is to end. Called by `slot`.
 """
 
 from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself loads enum
+import _socket
+import gc
 import os
+import resource
 import sys
 from _thread import _count as _count_threads
 
@@ -23,6 +26,11 @@ _OF_THE_SLOT = (
     *("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
 )
 """Variables that a chore has also where it inherits none."""
+_LIMITS = tuple(
+    getattr(resource, f"RLIMIT_{name}")
+    for name in ("AS", "CORE", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK")
+    if hasattr(resource, f"RLIMIT_{name}")
+)
 _SIGNALS = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 
 
@@ -41,6 +49,9 @@ class Surroundings:
         os.umask(self._umask)
         self._handlers = [*map(signal.getsignal, _SIGNALS)]
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
+        self._privileges = _privileges()
+        self._recursion_limit = sys.getrecursionlimit()
+        self._path = [*sys.path]
         self._note()
 
     def _note(self) -> None:
@@ -68,6 +79,7 @@ class Surroundings:
         script_dir = env.get(environment.SCRIPT_DIR)
         if script_dir and script_dir not in sys.path:
             sys.path.append(script_dir)
+        self._path = [*sys.path]
 
     def _set_variables(self, env: Mapping[str, str], inherit: bool) -> None:
         """Set the variables of a chore; most are those of the chore before."""
@@ -99,15 +111,28 @@ class Surroundings:
         """
         os.chdir(self._home)
         os.umask(self._umask)
+        self._restore_settings()
         is_whole = self._restore_signals() and self._restore_streams() and not _has_children()
         if len(sys.modules) != self._num_modules:
             # What modules open and start at their import stays for every later chore.
             self._note()
         return (
             is_whole
+            and _privileges() == self._privileges
             and _count_threads() <= self._num_threads
             and _find_free_descriptor() == self._free_descriptor
         )
+
+    def _restore_settings(self) -> None:
+        """Put right what Python keeps for the whole process, and a chore may set for itself."""
+        if sys.path != self._path and len(sys.modules) == self._num_modules:
+            sys.path[:] = self._path  # else perhaps an import needs what it added
+        if sys.getrecursionlimit() != self._recursion_limit:
+            sys.setrecursionlimit(self._recursion_limit)
+        if not gc.isenabled():
+            gc.enable()
+        if _socket.getdefaulttimeout() is not None:
+            _socket.setdefaulttimeout(None)
 
     def _restore_signals(self) -> bool:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
@@ -128,6 +153,12 @@ class Surroundings:
         sys.__stdin__, sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc, assignment]
         stdin, stdout, stderr = self._streams
         return not (stdin.closed or stdout.closed or stderr.closed)
+
+
+def _privileges() -> tuple[object, ...]:
+    """Return what a process may use, and how it stands against others."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    return (*map(resource.getrlimit, _LIMITS), os.getpriority(os.PRIO_PROCESS, 0), cores)
 
 
 def _find_free_descriptor() -> int:

@@ -36,7 +36,8 @@ class Mailbox(Generic[T]):
 
     def add(self, order: T) -> None:
         """Add an order that can wait for `wake`, or for an order that cannot."""
-        self._orders.append(order)
+        if not self._is_released:
+            self._orders.append(order)
 
     def wake(self) -> None:
         """Let the thread take what was added; does nothing after `release`."""
