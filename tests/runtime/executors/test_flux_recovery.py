@@ -345,6 +345,9 @@ def test_another_instance_at_the_same_address(
     proxy.cut()
     lost = session.wait_for(ExecutorLost, chore_id=None)
     assert "another instance" in lost.problem
+    jobid = session.wait_for(ChoreSubmitted).jobid  # that job is nobody's now
+    drivers.flux("cancel", jobid)
+    drivers.wait_over(jobid)
 
 
 # --- nodes that go -----------------------------------------------------------------------------
