@@ -148,7 +148,7 @@ def test_a_driver_that_was_frozen_ends_nobody_for_it() -> None:
 
 
 def test_a_worker_that_never_says_hello_is_ended() -> None:
-    world = World().pooled("a").wait(3600.0)
+    world = World().pooled("a").wait(59.0)
     assert world.stopped == [], "it is in a queue"
     world.launched(ONE).wait(60.0)
     assert world.stopped == []
@@ -156,6 +156,18 @@ def test_a_worker_that_never_says_hello_is_ended() -> None:
     assert world.stopped == [(ONE, 1)]
     world.die(exit_code=-15)
     assert [*world.staff] == [TWO], "that was the first time"
+
+
+def test_where_others_hold_cores_that_a_worker_waits_for_chores_become_jobs() -> None:
+    world = World().pooled("a")
+    for key in (ONE, TWO):
+        world.wait(61.0)
+        assert world.stopped[-1] == (key, 1), "nothing starts behind it"
+        assert world.lost() == []
+        world.die(key, exit_code=-15)
+    (lost,) = (event for event in world.posted if isinstance(event, PoolLost))
+    assert "no cores for 60 s" in lost.detail
+    assert world.lost() == ["a"]
 
 
 def test_a_worker_that_does_not_leave_is_ended() -> None:

@@ -17,6 +17,9 @@ IDLE_SECONDS = 10.0
 """How long a worker may have nothing to do before it is ended."""
 HELLO_SECONDS = 120.0
 """How long a started worker may take until it says hello: file systems can be slow."""
+QUEUE_SECONDS = 60.0
+"""How long a worker may wait in the executor inside for cores of which nobody here knows any use:
+somebody else holds some of them, and behind a worker that waits nothing else may start."""
 LEAVE_SECONDS = 30.0
 """How long a worker may take to end that has nothing left to do."""
 MAX_UNANSWERED = 24
@@ -129,8 +132,12 @@ class PoolStaff:
                 # Also one that has not said hello: it would take us for dead.
                 worker.num_unanswered += worker.state is not WorkerState.STARTING
                 self._hands.tell(worker, messages.Ping())
-            if not worker.complaint and self._is_overdue(worker):
+            if worker.complaint:
+                continue
+            if self._is_overdue(worker):
                 self.distrust(worker, "it did not answer")
+            elif worker.is_queued and self.now - worker.submitted_at > QUEUE_SECONDS:
+                self.distrust(worker, f"it got no cores for {QUEUE_SECONDS:g} s; who has them?")
             elif worker.is_idle and self.now - worker.idle_since >= idle_seconds:
                 self.close(worker)
 

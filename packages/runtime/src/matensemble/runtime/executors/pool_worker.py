@@ -136,6 +136,12 @@ class Worker:
         return self.state is WorkerState.READY
 
     @property
+    def is_queued(self) -> bool:
+        """Whether the executor inside has not found a place for it, or has not said so."""
+        is_placed = self.placed_at is not None or self.started_at is not None
+        return self.state is WorkerState.STARTING and not is_placed
+
+    @property
     def is_idle(self) -> bool:
         """Whether it is ready and has nothing to do."""
         return self.state is WorkerState.READY and not self.chores
