@@ -99,27 +99,33 @@ def test_a_record_that_a_chore_replaced_runs_no_code(run):
     assert run.attempt_dir("c", 1).is_dir()
 
 
+def is_killed_at(step, name, run, chore_id, monkeypatch):
+    """Set aside for attempt 2, killed instead of a call of `os.<name>`; return whether it was."""
+    real = getattr(os, name)
+    left = iter([True] * step)
+
+    def step_or_die(*args, **kwargs):
+        if not next(left, False):
+            raise Killed
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, step_or_die)
+        try:
+            set_aside(run, chore_id, 2)
+        except Killed:
+            return True
+    return False
+
+
 @pytest.mark.parametrize("name", ["rename", "mkdir"])
 @pytest.mark.parametrize("later", [0, 1])
 def test_a_kill_between_any_two_steps_loses_and_mixes_nothing(run, monkeypatch, name, later):
-    real = getattr(os, name)
     for step in range(100):
         chore_id = f"c{step}"
         prepare(run, 1, chore_id)
-        left = iter([True] * step)
-
-        def step_or_die(*args, left=left, **kwargs):
-            if not next(left, False):
-                raise Killed
-            return real(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, name, step_or_die)
-            try:
-                set_aside(run, chore_id, 2)
-                break
-            except Killed:
-                pass
+        if not is_killed_at(step, name, run, chore_id, monkeypatch):
+            break
         set_aside(run, chore_id, 2 + later)  # the next driver may make a later attempt of it
         assert files(run.chore_dir(chore_id)) == {f"attempts/1/{name}" for name in FILES}
         kept = run.attempt_dir(chore_id, 1) / "restart" / "a.bin"
@@ -133,25 +139,12 @@ def test_a_kill_between_any_two_steps_loses_and_mixes_nothing(run, monkeypatch, 
 def test_a_kill_mixes_nothing_where_there_is_no_record(run, monkeypatch, name, later):
     """As of a chore that ran on a warm worker."""
     expected = set(FILES) - {"chore.pickle"}
-    real = getattr(os, name)
     for step in range(100):
         chore_id = f"c{step}"
         prepare(run, 1, chore_id)
         run.chore_file(chore_id, "chore.pickle").unlink()
-        left = iter([True] * step)
-
-        def step_or_die(*args, left=left, **kwargs):
-            if not next(left, False):
-                raise Killed
-            return real(*args, **kwargs)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, name, step_or_die)
-            try:
-                set_aside(run, chore_id, 2)
-                break
-            except Killed:
-                pass
+        if not is_killed_at(step, name, run, chore_id, monkeypatch):
+            break
         set_aside(run, chore_id, 2 + later)
         found = {path for path in files(run.chore_dir(chore_id)) if not path.endswith(".tmp")}
         (kept,) = run.attempt_dir(chore_id, 1).parent.iterdir()

@@ -394,6 +394,17 @@ def test_one_shape_at_a_time_queues():
     assert play.start(pool_look_ahead=8) == large
 
 
+def starts_in_a_stream(play: Play, chore_id: str, rounds: int) -> bool:
+    """Return whether a chore starts while others come and end, one a round."""
+    for _ in range(rounds):
+        play.add(1)
+        play.start(pool_look_ahead=16)
+        if chore_id in play.live:
+            return True
+        play.end(next(iter(play.live)))
+    return False
+
+
 @pytest.mark.parametrize("is_job", [True, False])
 def test_a_large_chore_does_not_starve_behind_a_stream_for_warm_workers(is_job):
     play = Play("pool", cores=4)
@@ -401,13 +412,7 @@ def test_a_large_chore_does_not_starve_behind_a_stream_for_warm_workers(is_job):
     policy = ChorePolicy(workers="job" if is_job else "pool")
     (large,) = play.add(1, "large", cores=4, nice=-1, policy=policy)
     play.live.clear()
-    for _ in range(60):
-        play.add(1)
-        play.start(pool_look_ahead=16)
-        if large in play.live:
-            return
-        play.end(next(iter(play.live)))
-    raise AssertionError("it did not start")
+    assert starts_in_a_stream(play, large, rounds=60)
 
 
 def test_a_large_chore_that_comes_late_starts_in_time():
@@ -415,13 +420,7 @@ def test_a_large_chore_that_comes_late_starts_in_time():
     play.add(40)
     play.start(pool_look_ahead=16)
     (large,) = play.add(1, "large", cores=4, policy=ChorePolicy(workers="job"))
-    for _ in range(100):
-        play.add(1)
-        play.start(pool_look_ahead=16)
-        if large in play.live:
-            return
-        play.end(next(iter(play.live)))
-    raise AssertionError("it did not start")
+    assert starts_in_a_stream(play, large, rounds=100)
 
 
 # --- whatever happens ---------------------------------------------------------------------------
