@@ -69,6 +69,10 @@ an MPI program would call a process manager that does not know it. `JOBID` is in
 a chore is ended with it.
 """
 
+VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+"""Which GPUs a process sees. Innermost first: AMD's HIP numbers anew what ROCR left, and takes
+CUDA's variable for its own."""
+
 
 def inheritable(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what chores inherit of the environment of their driver."""

@@ -1,6 +1,6 @@
 """Which GPUs this machine has, and the variables that show a process only some of them.
 
-Owns the names of the visible-devices variables. Called by the local executor when it opens, and by
+Called by the local executor when it opens, and by
 warm workers.
 """
 
@@ -12,10 +12,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from matensemble.environment import VISIBLE_DEVICES
 from matensemble.errors import InvalidOptionError
-
-VISIBLE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-"""Innermost first: AMD's HIP numbers anew what ROCR left, and takes CUDA's variable for its own."""
 
 _TOOLS = (
     ("nvidia-smi", ("-L",), r"^GPU (\d+):", "CUDA_VISIBLE_DEVICES"),
@@ -48,7 +46,7 @@ def find_gpus(environ: Mapping[str, str], wanted: int | None = None) -> Gpus:
     Parameters
     ----------
     environ
-        Environment of the driver. The first of `VISIBLE_VARIABLES` that is set names the GPUs;
+        Environment of the driver. The first of `VISIBLE_DEVICES` that is set names the GPUs;
         where none is, the vendor's tool on PATH counts them (``nvidia-smi``, ``rocm-smi``).
     wanted
         How many to use; None uses all that are found. More than a variable names is an error; more
@@ -59,7 +57,7 @@ def find_gpus(environ: Mapping[str, str], wanted: int | None = None) -> Gpus:
     InvalidOptionError
         If `wanted` exceeds what a visible-devices variable allows.
     """
-    for variable in VISIBLE_VARIABLES:
+    for variable in VISIBLE_DEVICES:
         if variable in environ:
             ids = _parse(environ[variable])
             if wanted is not None and wanted > len(ids):
@@ -67,7 +65,7 @@ def find_gpus(environ: Mapping[str, str], wanted: int | None = None) -> Gpus:
                 raise InvalidOptionError("gpus", wanted, expected)
             return Gpus(ids[:wanted], variable)
     if wanted == 0:  # the tools take a second
-        return Gpus((), VISIBLE_VARIABLES[0])
+        return Gpus((), VISIBLE_DEVICES[0])
     count, variable = _count(environ)
     return Gpus(tuple(str(i) for i in range(count if wanted is None else wanted)), variable)
 
@@ -104,4 +102,4 @@ def _count(environ: Mapping[str, str]) -> tuple[int, str]:
             continue  # installed on a machine without its driver, as on login nodes
         if ids := set(re.findall(pattern, answer.stdout, re.MULTILINE)):
             return len(ids), variable
-    return 0, VISIBLE_VARIABLES[0]
+    return 0, VISIBLE_DEVICES[0]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from matensemble import disk, environment
-from matensemble.gpu import VISIBLE_VARIABLES, Gpus
+from matensemble.gpu import Gpus
 from matensemble.pool.crew import Item, SlotHandle
 from matensemble.pool.shares import Share
 from matensemble.process_keeper import ProcessKeeper, Start, Task
@@ -50,7 +50,9 @@ class Starter:
         self._environ = encode(environ)
         # The ids of one variable may count within the devices of another.
         self._visible = {
-            name: value for name in VISIBLE_VARIABLES if (value := environ.get(name)) is not None
+            name: value
+            for name in environment.VISIBLE_DEVICES
+            if (value := environ.get(name)) is not None
         }
         self._recycle_after = recycle_after
         outer = os.environ.get(environment.JOBID)

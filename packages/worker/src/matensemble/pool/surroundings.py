@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _OF_THE_SLOT = (
     *(environment.JOBID, environment.TASK_RANK, environment.NUM_TASKS),
-    *("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    *environment.VISIBLE_DEVICES,
 )
 """Variables that a chore has also where it inherits none."""
 _LIMITS = tuple(

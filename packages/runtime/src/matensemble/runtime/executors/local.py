@@ -22,7 +22,7 @@ from typing import Any
 
 from matensemble import environment
 from matensemble.errors import InvalidOptionError
-from matensemble.gpu import VISIBLE_VARIABLES, find_gpus
+from matensemble.gpu import find_gpus
 from matensemble.model import Reason
 from matensemble.protocols import RunOptions
 from matensemble.runtime.executors.base import ExecutorLost, JobEnded, Orphan, Post
@@ -323,7 +323,11 @@ class LocalExecutor:
             env.update((k, v) for k, v in MPI_DEFAULTS.items() if k not in inherited)
         if self._gpus.ids and not request.inherit_env:
             # The ids of one variable may count within the devices of another.
-            env.update((k, v) for k in VISIBLE_VARIABLES if (v := self._environ.get(k)) is not None)
+            env.update(
+                (k, v)
+                for k in environment.VISIBLE_DEVICES
+                if (v := self._environ.get(k)) is not None
+            )
         num_gpus = request.resources.num_gpus
         env.update(self._gpus.show([self._gpus.ids[i] for i in held.gpus[:num_gpus]]))
         env.update(request.env)
